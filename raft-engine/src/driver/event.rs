@@ -1,0 +1,210 @@
+//! What happens to a server, and what it wants done: the whole interface between the driver and whatever moves bytes.
+
+use bytes::Bytes;
+
+use crate::transport::Frame;
+use crate::types::{
+    Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, Identity, Index, ServerId, SnapshotMeta,
+    Term,
+};
+
+/// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
+/// with odd ones. Never used again within an incarnation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// Names one request of the host, opaque to the driver: handed back with its outcome, exactly once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket {
+    /// Who asked: 0 for the group's completion stream, else a waiter that the mover knows.
+    pub origin: u64,
+    /// The host's tag.
+    pub tag: u64,
+}
+
+/// Bytes that a host asks to append.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    /// Whom to tell.
+    pub ticket: Ticket,
+    /// What to append. May share a buffer with the rest of its batch.
+    pub data: Bytes,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consistency {
+    /// Covers every write acknowledged anywhere before the read began (§6.4 of the dissertation).
+    Linearizable,
+    /// Covers at least this index, at this server.
+    AtLeast(Index),
+    /// Whatever is applied here now.
+    Stale,
+}
+
+/// One member of a new group, as its operator names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberArgument {
+    /// Its server id.
+    pub id: ServerId,
+    /// Where its peers dial it.
+    pub address: String,
+    /// Opaque bytes of the host.
+    pub context: Vec<u8>,
+}
+
+/// How a group comes to be on a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StartHow {
+    /// Forms a new group with these members, all voters; on a formed directory with the same arguments, a restart.
+    Bootstrap(Vec<MemberArgument>),
+    /// Continues a group that the directory already holds.
+    Restart,
+}
+
+/// What happens to a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A submission to the disk ended.
+    Disk { id: DiskWorkId, result: Result<DiskDone, DiskError> },
+    /// A stream that [`Effect::Dial`] asked for stands.
+    Dialled { connection: ConnectionId },
+    /// A peer's stream was accepted.
+    Accepted { connection: ConnectionId },
+    /// Bytes of a stream, in order.
+    Received { connection: ConnectionId, bytes: Bytes },
+    /// So many bytes of the frames given to this stream have gone to the system.
+    Sent { connection: ConnectionId, bytes: usize },
+    /// A stream ended, or a dial failed. Said once for each stream that the driver did not close itself.
+    Closed { connection: ConnectionId, refused: bool },
+    /// The host starts a group; `applied` is what its own durable state already holds (0: nothing).
+    StartGroup { group: GroupId, how: StartHow, applied: Index },
+    /// The host proposes.
+    Propose { group: GroupId, proposals: Vec<Proposal> },
+    /// The host wants to read.
+    Read { group: GroupId, ticket: Ticket, consistency: Consistency },
+    /// The host asks for a snapshot now.
+    Snapshot { group: GroupId, ticket: Ticket },
+    /// The host's state machine has applied everything handed to it through `index`.
+    Applied { group: GroupId, index: Index },
+    /// The host's state machine failed at `index`, which is not applied. The group stops.
+    ApplyFailed { group: GroupId, index: Index, message: String },
+    /// A step of writing the snapshot that [`Effect::BeginSnapshot`] began.
+    SnapshotChunk { group: GroupId, bytes: Bytes, is_last: bool },
+    /// The host could not write the snapshot; the log stays as it is.
+    SnapshotFailed { group: GroupId, message: String },
+    /// The host's state machine now equals the snapshot of [`Effect::Restore`].
+    Restored { group: GroupId, index: Index },
+    /// It could not be restored. The group stops.
+    RestoreFailed { group: GroupId, message: String },
+    /// The host closes the server: everything open completes, nothing more is sent.
+    Close,
+}
+
+/// What a server wants done. Effects are carried out in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Submit this to the disk.
+    Disk { id: DiskWorkId, work: DiskWork },
+    /// Open a stream to `address` (`host:port`).
+    Dial { connection: ConnectionId, address: String },
+    /// Send a frame; order holds within a connection.
+    Send { connection: ConnectionId, frame: Frame },
+    /// Close a stream once what was given to it is sent.
+    Close { connection: ConnectionId },
+    /// Hand committed entries to the state machine, in log order. `tickets` name those that were proposed here, by
+    /// position in `entries`, ascending; the mover completes them as applied with the host's results.
+    Apply { group: GroupId, entries: Vec<Entry>, tickets: Vec<(u32, Ticket)> },
+    /// Proposals (or snapshot requests) that end otherwise.
+    Complete { group: GroupId, tickets: Vec<Ticket>, outcome: Outcome },
+    /// The read may be answered from the state machine as it is once `index` is applied.
+    ReadReady { group: GroupId, ticket: Ticket, index: Index },
+    /// Start a snapshot of the state machine between batches, at exactly `meta`'s position... which is the last entry
+    /// handed to it; then send [`Event::SnapshotChunk`] once for each [`Effect::SnapshotMore`].
+    BeginSnapshot { group: GroupId, index: Index },
+    /// Write the next step of the snapshot.
+    SnapshotMore { group: GroupId },
+    /// Drop the snapshot's source.
+    ReleaseSnapshot { group: GroupId },
+    /// Replace the state machine by a local, complete, verified snapshot file.
+    Restore { group: GroupId, file: crate::types::FileName, meta: SnapshotMeta },
+    /// Something that the host may want to know.
+    Notice(Notice),
+}
+
+/// How a request ended, where it did not end as applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Certainly not applied: retrying is safe.
+    NotApplied(NotApplied),
+    /// May or may not be applied.
+    Unknown(Unknown),
+    /// A snapshot request is done: it covers this index.
+    SnapshotTaken { index: Index },
+}
+
+/// Why a request was certainly not applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotApplied {
+    /// This server does not lead; `leader` is its best guess.
+    NotLeader { leader: Option<ServerId> },
+    /// A budget is full.
+    Overloaded,
+    /// Longer than an entry may be.
+    TooLarge,
+    /// The disk has no room.
+    DiskFull,
+    /// The server or group is closed, stopped, or not started.
+    Closed,
+    /// Another request of the same kind is in progress, or there is nothing to do.
+    Busy,
+    /// The group is not formed yet.
+    Forming,
+    /// The host's callback failed.
+    Failed(String),
+}
+
+/// Why a request's outcome is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unknown {
+    /// Leadership was lost before the entry was committed.
+    LeadershipLost,
+    /// Closed before the entry was applied.
+    Closed,
+    /// The group stopped (a failed callback, a failed disk) before the entry was applied.
+    Stopped,
+}
+
+/// What a host may want to know without having asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The group has its entry 1.
+    Formed { group: GroupId },
+    /// The role, term or leader changed.
+    Role { group: GroupId, role: Role, term: Term, leader: Option<ServerId> },
+    /// A configuration took effect (appended).
+    Configuration { group: GroupId, configuration: Configuration },
+    /// The group stopped; the server goes on.
+    GroupStopped { group: GroupId, reason: String },
+    /// The server stopped: its log failed, or it may not take part. It lives only to answer.
+    ServerStopped { reason: String },
+    /// A peer was refused, or refused us, with the reason and the remedy.
+    Refused { peer: Option<ServerId>, identity: Option<Identity>, reason: String },
+    /// Something odd that costs nothing yet.
+    Warning { message: String },
+}
+
+/// What a server is in a group (§5.1, Figure 4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Not formed yet.
+    Forming,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be voted for (dissertation §9.6).
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}

@@ -1,0 +1,57 @@
+//! What an operator may set, with its defaults and its bounds.
+
+use std::time::Duration;
+
+/// Settings of one server. Every field is local: nothing here decides what a replica computes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// An election begins after a random time between this and twice this without a leader (§5.2).
+    pub election_timeout: Duration,
+    /// A leader is heard from at least this often.
+    pub heartbeat_interval: Duration,
+    /// A leader whose own log write makes no progress for so long steps down.
+    pub disk_stall_timeout: Duration,
+    /// The longest entry, in bytes.
+    pub max_entry_bytes: usize,
+    /// Entries sent to one peer and not yet acknowledged, in bytes.
+    pub in_flight_bytes: usize,
+    /// Entries proposed and not yet committed, in bytes; more is refused as overloaded.
+    pub uncommitted_bytes: usize,
+    /// Proposals of the host that the loop has not taken yet, in bytes.
+    pub queue_bytes: usize,
+    /// Recent entries kept in memory, in bytes.
+    pub cache_bytes: usize,
+    /// Bytes queued for one connection before messages to it are dropped.
+    pub connection_bytes: usize,
+    /// The length of a log segment in bytes; a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// A snapshot is taken when the log behind it is longer than this and than four times the last snapshot, in bytes.
+    pub snapshot_log_bytes: u64,
+    /// The most that the log may hold before the oldest segment's groups are snapshotted or moved, in bytes.
+    pub log_bytes: u64,
+    /// Own log writes submitted and not completed: one in a server, one to four in the simulator.
+    pub writes_in_flight: usize,
+    /// Where to dial a member, in place of the address in the log.
+    pub peer_addresses: std::collections::BTreeMap<crate::types::ServerId, String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            election_timeout: Duration::from_millis(150),
+            heartbeat_interval: Duration::from_millis(50),
+            disk_stall_timeout: Duration::from_secs(1),
+            max_entry_bytes: 8 << 20,
+            in_flight_bytes: 2 << 20,
+            uncommitted_bytes: 64 << 20,
+            queue_bytes: 16 << 20,
+            cache_bytes: 16 << 20,
+            connection_bytes: 8 << 20,
+            segment_bytes: 64 << 20,
+            snapshot_log_bytes: 256 << 20,
+            log_bytes: 1 << 30,
+            writes_in_flight: 1,
+            peer_addresses: std::collections::BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The words of the engine: identifiers, time, entries, configurations, messages.
+//!
+//! Every layer may use them. They carry no behaviour beyond what their own fields decide, and know no layer above.
+
+mod configuration;
+mod disk;
+mod entry;
+mod id;
+mod message;
+mod snapshot;
+mod time;
+
+pub use configuration::{Configuration, Member, MemberRole};
+pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId, FileName, ReadFiles};
+pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Term};
+pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};
+pub use message::{AppendOutcome, Message};
+pub use snapshot::SnapshotMeta;
+pub use time::{LogTime, Time};
