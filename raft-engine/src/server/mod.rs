@@ -1,1 +1,26 @@
-//! x
+//! A server for real: sockets, disk, clock and threads around the [`crate::driver`].
+//!
+//! What lives here moves bytes and takes no decisions. Host threads put requests into a bounded queue;
+//! a turn drains it together with sockets and disk completions, feeds the driver and carries out its effects; the
+//! state machines are called by the dispatch, on the host's threads or on one of ours; completions find their way back
+//! through the completions. This folder may touch files, sockets, threads and clocks, and reaches core, storage and
+//! transport only through what the driver re-exports. It must never know what a term, a vote or a quorum is for.
+
+mod completion;
+mod config;
+mod error;
+mod group;
+#[expect(clippy::module_inception, reason = "the folder and its main handle have one name: server")]
+mod server;
+mod state_machine;
+
+pub use completion::{Completion, Outcome, Polled, Unknown};
+pub use config::{CompletionDelivery, Config, DiskBackend, Dispatch};
+pub use error::{CallError, CloseError, ConfigError, DispatchError, OpenError, Refused, StartError};
+pub use group::{Applied, Group, Item};
+pub use server::{Server, ServerStatus};
+pub use state_machine::{
+    ApplyBatch, ApplyEntry, ApplyFailure, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
+};
+
+pub use crate::driver::{Consistency, GroupStatus, MemberArgument, NotApplied, Notice, Role, Settings, StartHow};

@@ -1,0 +1,80 @@
+//! How a request of the host ends: the words in which every proposal, query and snapshot request is answered, exactly
+//! once. Knows nothing of how the answer travels.
+
+use bytes::Bytes;
+
+use crate::driver::{self, NotApplied};
+use crate::types::{Index, ServerId, Term};
+
+/// How a request ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The proposal is committed, and applied at this server; `Completion::result` is what its state machine answered.
+    Applied,
+    /// The query is answered, `Completion::result` is the reply; or the read may go on. Everything through
+    /// `Completion::index` was applied.
+    Answered,
+    /// The snapshot is taken and durable; it covers `Completion::index`.
+    SnapshotTaken,
+    /// Certainly not applied: retrying is safe.
+    NotApplied(NotApplied),
+    /// May or may not be applied, now or later.
+    Unknown(Unknown),
+}
+
+/// Why a request's outcome is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unknown {
+    /// Leadership was lost before the entry was committed.
+    LeadershipLost,
+    /// The server was closed before the entry was applied.
+    Closed,
+    /// The group or the server stopped (a failed callback, a failed disk, a defect) before the entry was applied.
+    Stopped,
+    /// The caller waited no longer. The request goes on.
+    TimedOut,
+}
+
+impl From<driver::Unknown> for Unknown {
+    fn from(reason: driver::Unknown) -> Self {
+        match reason {
+            driver::Unknown::LeadershipLost => Self::LeadershipLost,
+            driver::Unknown::Closed => Self::Closed,
+            driver::Unknown::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// The end of one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Completion {
+    /// The host's name for the request.
+    pub tag: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The entry's index; for a query or a snapshot, what it covers; 0 where there is none.
+    pub index: Index,
+    /// The entry's term; 0 where there is none.
+    pub term: Term,
+    /// What the state machine answered; empty where it answered nothing. A view into the batch's buffer.
+    pub result: Bytes,
+}
+
+impl Completion {
+    /// The server that leads, as far as the one that refused knows.
+    pub fn leader(&self) -> Option<ServerId> {
+        match self.outcome {
+            Outcome::NotApplied(NotApplied::NotLeader { leader }) => leader,
+            _ => None,
+        }
+    }
+}
+
+/// What a poll found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polled {
+    /// So many completions were appended; 0: none for now.
+    Completions(usize),
+    /// The server is closed and every request has been answered: nothing will ever come again.
+    End,
+}

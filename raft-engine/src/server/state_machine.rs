@@ -1,0 +1,203 @@
+//! What a host hands to the engine: a state machine, called serially, off the loop, inside a dispatch.
+//!
+//! A panic in any of these callbacks is caught and stops the group; the host lives.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use super::{Completion, Notice};
+use crate::types::{Entry, Index, LogTime, Term};
+
+/// A replicated state machine. Its calls never overlap; they come from the thread that dispatches.
+pub trait StateMachine: Send {
+    /// Applies entries in log order. What it does to the state, and the results it sets, must be the same on every
+    /// replica: it may depend on nothing but the state and the entries.
+    ///
+    /// # Errors
+    /// Says how many entries of the batch it applied; the next one failed. It stays unapplied, and the group stops: it
+    /// is never tried again and never skipped.
+    fn apply(&mut self, batch: &mut ApplyBatch<'_>) -> Result<(), ApplyFailure>;
+
+    /// Answers a query from the state as it is, by appending to `reply`, without changing it.
+    ///
+    /// # Errors
+    /// A message for the one who asked; nothing stops.
+    fn query(&mut self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
+        let _ = (request, reply);
+        Err("this state machine answers no queries".into())
+    }
+
+    /// Begins a snapshot of the state as it is. Must be cheap: entries wait. The source is read in the background, on
+    /// another thread (threaded mode), or interleaved with `apply` (host mode).
+    ///
+    /// # Errors
+    /// A message; the log stays as long as it is, and the snapshot is tried again later.
+    fn snapshot(&mut self) -> Result<Box<dyn SnapshotSource>, String>;
+
+    /// Replaces the state by a complete, verified snapshot, all or nothing. Never reads from the network.
+    ///
+    /// # Errors
+    /// A message; the group stops.
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), String>;
+
+    /// Takes the ends of requests, in log order where they were applied. Called with
+    /// [`super::CompletionDelivery::Callback`] only; proposing from here is allowed and never blocks.
+    fn completed(&mut self, completions: &[Completion]) {
+        let _ = completions;
+    }
+
+    /// Hears of something it did not ask for: roles, configurations, a stop.
+    fn notice(&mut self, notice: &Notice) {
+        let _ = notice;
+    }
+
+    /// The last index that the state holds by itself when the group is started: 0 unless the host keeps the state on
+    /// its own disk. Asked once, by [`super::Server::start_group`]. Beyond the log, the start is refused.
+    fn applied_index(&self) -> Index {
+        0
+    }
+}
+
+/// How far a failed `apply` came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApplyFailure {
+    /// How many entries of the batch are applied, with their results set.
+    pub applied: usize,
+    /// Why the next one is not; shown in status and notices.
+    pub message: String,
+}
+
+/// One entry to apply: bytes that a host proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ApplyEntry<'a> {
+    /// Its place in the log. Grows, with gaps where the engine's own entries are.
+    pub index: Index,
+    /// The term of the leader that made it.
+    pub term: Term,
+    /// The group's time when it was made, in nanoseconds since the group was formed; no wall clock is in it.
+    pub log_time: LogTime,
+    /// The bytes as proposed.
+    pub data: &'a [u8],
+}
+
+/// Committed entries, and room for their results.
+pub struct ApplyBatch<'a> {
+    pub(super) entries: &'a [Entry],
+    /// The results one after another.
+    pub(super) results: &'a mut Vec<u8>,
+    /// Where in `results` each entry's result is, by position; empty until set.
+    pub(super) places: &'a mut Vec<(u32, u32)>,
+}
+
+impl<'a> ApplyBatch<'a> {
+    /// The longest result of an entry, in bytes.
+    pub const MAX_RESULT_BYTES: usize = 1 << 20;
+
+    /// How many entries there are; never 0.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Always false: an empty batch is never handed out.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entry at this position.
+    ///
+    /// # Panics
+    /// At or beyond [`ApplyBatch::len`].
+    pub fn entry(&self, position: usize) -> ApplyEntry<'a> {
+        view(&self.entries[position])
+    }
+
+    /// The entries in log order. Does not borrow the batch, so results can be set on the way.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = ApplyEntry<'a>> + use<'a> {
+        self.entries.iter().map(view)
+    }
+
+    /// Sets the result of the entry at this position, which is copied; the last one set counts.
+    ///
+    /// # Errors
+    /// Longer than [`ApplyBatch::MAX_RESULT_BYTES`], or no such position: nothing is set.
+    pub fn set_result(&mut self, position: usize, result: &[u8]) -> Result<(), String> {
+        if result.len() > Self::MAX_RESULT_BYTES {
+            return Err(format!("a result of {} bytes is longer than {}", result.len(), Self::MAX_RESULT_BYTES));
+        }
+        let Some(place) = self.places.get_mut(position) else {
+            return Err(format!("there is no entry {position} in a batch of {}", self.entries.len()));
+        };
+        let (Ok(start), Ok(length)) = (u32::try_from(self.results.len()), u32::try_from(result.len())) else {
+            return Err("the results of a batch are longer than 4 GiB".into());
+        };
+        self.results.extend_from_slice(result);
+        *place = (start, length);
+        Ok(())
+    }
+}
+
+fn view(entry: &Entry) -> ApplyEntry<'_> {
+    ApplyEntry { index: entry.index, term: entry.term, log_time: entry.log_time, data: &entry.payload }
+}
+
+/// A snapshot being written: the state as it was when it began. Dropped when it is done or given up.
+pub trait SnapshotSource: Send {
+    /// Fills the front of `buffer` with the next bytes. Never called again after the last step or a failure.
+    ///
+    /// # Errors
+    /// A message; the snapshot is given up.
+    fn write(&mut self, buffer: &mut [u8]) -> Result<SnapshotStep, String>;
+}
+
+/// What one step of a snapshot wrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotStep {
+    /// How many bytes of the buffer are filled; 0 is allowed.
+    pub bytes: usize,
+    /// Whether the snapshot is complete with them.
+    pub is_last: bool,
+}
+
+/// A complete, verified snapshot on the local disk, to be read from its beginning.
+pub struct SnapshotReader {
+    file: File,
+    remaining_bytes: u64,
+    total_bytes: u64,
+    index: Index,
+    term: Term,
+}
+
+impl SnapshotReader {
+    #[allow(dead_code, reason = "used from the dispatch")]
+    pub(super) fn new(file: File, total_bytes: u64, index: Index, term: Term) -> Self {
+        Self { file, remaining_bytes: total_bytes, total_bytes, index, term }
+    }
+
+    /// The length of the whole snapshot in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// The last entry that it includes.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// That entry's term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+}
+
+impl Read for SnapshotReader {
+    /// Reads the next bytes; 0 at the end. Unbuffered: read in large pieces.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read(&mut buffer[..most])?;
+        if count == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot file ends before its length"));
+        }
+        self.remaining_bytes -= count as u64;
+        Ok(count)
+    }
+}
