@@ -1,1 +1,445 @@
-//! x
+//! Raft for one group: the protocol of the paper and the dissertation, and nothing else.
+//!
+//! A [`Raft`] is told what happened (a message came, time passed, a record became durable, the host proposes) and
+//! answers with [`Effect`]s. It never waits, and knows no clock, file, socket or thread: time is an argument, and
+//! [`Raft::deadline`] names the next moment at which it wants to be asked. What it must never know: other groups, how
+//! bytes look on disk or wire, who the host is.
+//!
+//! Where to find the rules:
+//!
+//! | rule | file |
+//! |---|---|
+//! | elections, one vote a term, up-to-date check (§5.2, §5.4.1), pre-vote and stickiness (dissertation §9.6, §4.2.3) | `election.rs` |
+//! | log matching at a follower, truncation on conflict and only then, conflict hints (§5.3) | `append.rs` |
+//! | replication, window, probes, retries (§5.3) | `replication.rs`, `progress.rs` |
+//! | commit by counting entries of the current term only (§5.4.2, Figure 8) | `commit.rs` |
+//! | nothing leaves before what it stands on is durable (Figure 2) | `durability.rs` |
+//! | heartbeats, check-quorum (§5.2; dissertation §6.2) | `heartbeat.rs` |
+//! | linearizable reads (dissertation §6.4) | `read.rs` |
+//! | snapshot install (§7) | `snapshot.rs` |
+//! | majorities, plain and joint (§6) | `quorum.rs` |
+
+mod append;
+mod commit;
+mod durability;
+mod effect;
+mod election;
+mod heartbeat;
+mod log;
+mod options;
+mod progress;
+mod quorum;
+mod read;
+mod replication;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+pub use durability::Mark;
+pub use effect::{Effect, Persist, Restored};
+pub use options::Options;
+pub use snapshot::Offer;
+
+use self::durability::Durability;
+use self::log::Log;
+use self::progress::Progress;
+use self::read::Reads;
+use crate::types::{
+    Configuration, Entry, EntryKind, HardState, Index, LogTime, Message, Position, ServerId, Term, Time,
+};
+
+/// What a server is in its term (§5.1, Figure 4).
+#[derive(Debug)]
+enum Role {
+    /// Follows `leader`, or waits to hear from one.
+    Follower { leader: Option<ServerId> },
+    /// Asks whether it would be voted for, before it disturbs anybody with a new term.
+    PreCandidate { granted: BTreeSet<ServerId> },
+    /// Asks for votes. Its own counts once it is durable.
+    Candidate { granted: BTreeSet<ServerId> },
+    /// Leads.
+    Leader(Leader),
+}
+
+/// What only a leader knows. It all begins anew with each term.
+#[derive(Debug)]
+struct Leader {
+    /// Every other member.
+    peers: BTreeMap<ServerId, Progress>,
+    /// The no-op that opened the term: reads wait until it is committed.
+    first_of_term: Index,
+    /// The number of the last request sent to any peer.
+    number: u64,
+    /// The last round of leadership opened.
+    round: u64,
+    /// When the next heartbeat is due.
+    heartbeat_at: Time,
+    /// When to look whether a quorum still answers.
+    check_quorum_at: Time,
+    /// Where the group's log time stood, and when, as the term began.
+    log_time_origin: (LogTime, Time),
+    /// Entries proposed and not committed, in bytes.
+    uncommitted_bytes: usize,
+    /// Since when records wait for the own disk without any becoming durable.
+    disk_waiting_since: Option<Time>,
+    /// Reads that wait for a round, or for the first commit.
+    reads: Reads,
+}
+
+/// Why a proposal was not taken. It is certainly not applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// This server does not lead.
+    NotLeader,
+    /// The entries that wait for their commitment fill their budget.
+    Overloaded,
+}
+
+/// What a core is, for status and for whoever watches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleName {
+    /// See [`Raft`].
+    Follower,
+    /// Asks whether it would be voted for.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// One group's Raft at one server.
+#[derive(Debug)]
+pub struct Raft {
+    id: ServerId,
+    options: Options,
+    /// For election timeouts only.
+    random: fastrand::Rng,
+    /// Term and vote, as they will be on disk once their mark is reached.
+    hard_state: HardState,
+    role: Role,
+    log: Log,
+    durability: Durability,
+    /// The highest index known to be committed. Never goes back.
+    commit: Index,
+    /// The last index that the state machine was given. At most `commit`, and at most what the own disk has.
+    delivered: Index,
+    /// Configurations by the index of their entry; the last is in force (§6).
+    configurations: Vec<(Index, Configuration)>,
+    /// When to campaign. A leader has none.
+    election_at: Time,
+    /// When a leader of this term was last heard from: the ground of stickiness.
+    leader_heard_at: Option<Time>,
+    /// Whether the own vote waits for the disk before it counts.
+    own_vote_pending: Option<Mark>,
+    /// An installed snapshot whose mark is not durable yet.
+    pending_restore: Option<(Mark, crate::types::SnapshotMeta)>,
+    effects: Vec<Effect>,
+}
+
+impl Raft {
+    /// Continues from what recovery found. `seed` decides this server's election timeouts.
+    pub fn new(id: ServerId, options: Options, restored: Restored, seed: u64, now: Time) -> Self {
+        let log =
+            Log::new(restored.base, restored.term_runs, restored.last, restored.last_log_time, restored.tail);
+        assert!(restored.commit <= log.last().index, "what is committed here is in the log here");
+        assert!(!restored.configurations.is_empty(), "a formed group has a configuration");
+        let mut raft = Self {
+            id,
+            options,
+            random: fastrand::Rng::with_seed(seed),
+            hard_state: restored.hard_state,
+            role: Role::Follower { leader: None },
+            durability: Durability::new(log.last().index),
+            commit: restored.commit.max(log.base().index),
+            delivered: 0,
+            log,
+            configurations: restored.configurations,
+            election_at: now,
+            leader_heard_at: None,
+            own_vote_pending: None,
+            pending_restore: None,
+            effects: Vec::new(),
+        };
+        raft.reset_election_timer(now);
+        raft
+    }
+
+    /// Takes a message of a peer.
+    pub fn receive(&mut self, now: Time, from: ServerId, message: Message) {
+        if let Some(term) = message.term().filter(|&term| term > self.hard_state.term) {
+            let is_vote = matches!(message, Message::Vote { .. });
+            if is_vote && self.is_leader_alive(now) {
+                return; // Stickiness: a candidate cannot depose a leader that is alive (dissertation §4.2.3).
+            }
+            if !is_vote {
+                self.follow(now, term, None); // A vote's term is taken together with the vote, as one record.
+            }
+        }
+        match message {
+            Message::PreVote { campaign_term, last } => self.on_pre_vote(now, from, campaign_term, last),
+            Message::PreVoteReply { term, campaign_term, granted } => {
+                self.on_pre_vote_reply(now, from, term, campaign_term, granted);
+            }
+            Message::Vote { term, last } => self.on_vote(now, from, term, last),
+            Message::VoteReply { term, granted } => self.on_vote_reply(now, from, term, granted),
+            Message::Append { term, number, previous, commit, entries } => {
+                self.on_append(now, from, term, number, previous, commit, entries);
+            }
+            Message::AppendReply { term, number, outcome } => self.on_append_reply(now, from, term, number, outcome),
+            Message::Heartbeat { term, round, commit } => self.on_heartbeat(now, from, term, round, commit),
+            Message::HeartbeatReply { term, round } => self.on_heartbeat_reply(now, from, term, round),
+        }
+    }
+
+    /// Appends commands of the host, if this server leads. They go out with the next [`Raft::flush`].
+    pub fn propose(&mut self, now: Time, commands: Vec<Bytes>) -> Result<std::ops::Range<Index>, Refusal> {
+        let Role::Leader(leader) = &mut self.role else { return Err(Refusal::NotLeader) };
+        let bytes: usize = commands.iter().map(|command| command.len() + Entry::OVERHEAD_BYTES).sum();
+        if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > self.options.uncommitted_bytes {
+            return Err(Refusal::Overloaded);
+        }
+        let log_time = leader.log_time_origin.0 + now.since(leader.log_time_origin.1);
+        let first = self.log.last().index + 1;
+        let term = self.hard_state.term;
+        let entries: Vec<_> = (first..)
+            .zip(commands)
+            .map(|(index, command)| Entry::new(Position { term, index }, log_time, EntryKind::Command, command))
+            .collect();
+        let end = first + entries.len() as u64;
+        self.append_own(now, entries);
+        Ok(first..end)
+    }
+
+    /// Everything through `mark` is on this server's disk.
+    pub fn persisted(&mut self, now: Time, mark: Mark) {
+        for (to, message) in self.durability.persisted(mark) {
+            self.effects.push(Effect::Send { to, message });
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.disk_waiting_since = self.durability.is_waiting().then_some(now);
+        }
+        if let Some((_, meta)) = self.pending_restore.take_if(|(pending, _)| *pending <= mark) {
+            self.effects.push(Effect::Restore(meta));
+        }
+        if self.own_vote_pending.take_if(|pending| *pending <= mark).is_some() {
+            self.count_own_vote(now);
+        }
+        self.advance_commit(now);
+    }
+
+    /// Does what has come due.
+    pub fn tick(&mut self, now: Time) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.tick_leader(now);
+        } else if now >= self.election_at {
+            self.campaign(now);
+        }
+    }
+
+    /// Sends what gathered since the last flush: entries to those who have room, a round for new reads.
+    pub fn flush(&mut self, now: Time) {
+        self.open_read_round(now);
+        self.replicate(now);
+    }
+
+    /// When [`Raft::tick`] must be called at the latest.
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Leader(leader) => self.leader_deadline(leader),
+            _ => self.election_at,
+        }
+    }
+
+    /// Takes what is to be done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Committed entries that the state machine may now be given: at most about `max_bytes`, from just behind what it
+    /// was given before, no further than the own disk. `Err` names a range that must be read from the log first.
+    pub fn deliverable(&self, max_bytes: usize) -> Result<Vec<Entry>, (Index, Index)> {
+        let through = self.commit.min(self.durability.durable());
+        if self.delivered >= through || self.pending_restore.is_some() {
+            return Ok(Vec::new());
+        }
+        let from = self.delivered + 1;
+        if from < self.log.cache_start() {
+            return Err((from, through.min(self.log.cache_start() - 1)));
+        }
+        Ok(self.log.cached(from, through, max_bytes))
+    }
+
+    /// The state machine was given everything through `index`.
+    pub fn delivered(&mut self, index: Index) {
+        assert!(index <= self.commit.min(self.durability.durable()), "applied can never be ahead of the own log");
+        self.delivered = self.delivered.max(index);
+        self.evict();
+    }
+
+    /// Forgets entries through `index`, which a durable snapshot covers.
+    pub fn compact(&mut self, index: Index) {
+        let Some(term) = self.log.term_at(index) else { return };
+        assert!(index <= self.delivered, "only what the state machine holds is compacted");
+        self.log.compact(Position { term, index });
+        let in_force = self.configurations.partition_point(|&(at, _)| at <= index);
+        self.configurations.drain(..in_force.saturating_sub(1));
+    }
+
+    /// How far a compaction may go without sending a snapshot to a peer that answers: the least index that any of them
+    /// has; `Index::MAX` if this server does not lead.
+    pub fn needed_by_peers(&self, now: Time) -> Index {
+        let Role::Leader(leader) = &self.role else { return Index::MAX };
+        let answering = leader.peers.values().filter(|peer| now.since(peer.heard_at) < self.options.election_timeout);
+        answering.map(|peer| peer.matched).min().unwrap_or(Index::MAX)
+    }
+
+    // ---- what it is ----
+
+    /// This server.
+    pub fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// Its role.
+    pub fn role(&self) -> RoleName {
+        match self.role {
+            Role::Follower { .. } => RoleName::Follower,
+            Role::PreCandidate { .. } => RoleName::PreCandidate,
+            Role::Candidate { .. } => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// Whether it leads.
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// Whom it believes to lead in its term.
+    pub fn leader(&self) -> Option<ServerId> {
+        match self.role {
+            Role::Leader(_) => Some(self.id),
+            Role::Follower { leader } => leader,
+            _ => None,
+        }
+    }
+
+    /// Term and vote.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The commit index.
+    pub fn commit_index(&self) -> Index {
+        self.commit
+    }
+
+    /// The last index that the state machine was given.
+    pub fn delivered_index(&self) -> Index {
+        self.delivered
+    }
+
+    /// The last index on this server's disk.
+    pub fn durable_index(&self) -> Index {
+        self.durability.durable()
+    }
+
+    /// The last entry's place.
+    pub fn last(&self) -> Position {
+        self.log.last()
+    }
+
+    /// The last entry that is compacted.
+    pub fn base(&self) -> Position {
+        self.log.base()
+    }
+
+    /// The term of the entry at `index`, if it is live or the base.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term_at(index)
+    }
+
+    /// Entries in memory, in bytes.
+    pub fn cache_bytes(&self) -> usize {
+        self.log.cache_bytes()
+    }
+
+    /// The configuration in force: the last one appended (§6).
+    pub fn configuration(&self) -> &Configuration {
+        &self.configurations[self.configurations.len() - 1].1
+    }
+
+    /// The configuration in force at `index`, and the index of its entry.
+    pub fn configuration_at(&self, index: Index) -> (Index, &Configuration) {
+        let after = self.configurations.partition_point(|&(at, _)| at <= index);
+        let (at, configuration) = &self.configurations[after.saturating_sub(1)];
+        (*at, configuration)
+    }
+
+    /// Whether the members named by the configuration in force are committed.
+    pub fn is_configuration_committed(&self) -> bool {
+        self.configurations[self.configurations.len() - 1].0 <= self.commit
+    }
+
+    // ---- parts that several rules share ----
+
+    /// Says something to a peer that stands on the term alone.
+    fn send(&mut self, to: ServerId, message: Message) {
+        self.send_after(Mark(0), to, message);
+    }
+
+    /// Says something to a peer that stands on `mark`.
+    fn send_after(&mut self, mark: Mark, to: ServerId, message: Message) {
+        assert!(to != self.id, "a server does not talk to itself");
+        if let Some(message) = self.durability.hold(mark, to, message) {
+            self.effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// Takes a new term and vote, as one record. The term never goes back, and a vote is given once a term (§5.2).
+    fn set_hard_state(&mut self, term: Term, vote: Option<ServerId>) -> Mark {
+        assert!(term >= self.hard_state.term, "the term never goes back");
+        assert!(term > self.hard_state.term || self.hard_state.vote.is_none(), "one vote a term");
+        self.hard_state = HardState { term, vote };
+        let mark = self.durability.record_hard_state();
+        self.effects.push(Effect::Persist { mark, record: Persist::HardState(self.hard_state) });
+        mark
+    }
+
+    /// Appends entries to the own log: memory at once, disk with the next write. Configurations take effect (§6).
+    fn append(&mut self, entries: Vec<Entry>) {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        self.log.append(&entries);
+        for entry in &entries {
+            if entry.kind == EntryKind::Configuration {
+                let configuration = crate::codec::decode(&entry.payload);
+                let configuration = configuration.expect("a configuration entry is checked where it enters the server");
+                self.configurations.push((entry.index, configuration));
+            }
+        }
+        let mark = self.durability.record_append(last);
+        self.effects.push(Effect::Persist { mark, record: Persist::Entries(entries) });
+        self.evict();
+    }
+
+    /// Undoes everything from `from` on; configurations too (§6).
+    fn truncate(&mut self, from: Index) {
+        assert!(from > self.commit, "what is committed is never undone");
+        self.log.truncate(from);
+        self.configurations.retain(|&(at, _)| at < from);
+        assert!(!self.configurations.is_empty(), "the first configuration is committed from birth");
+        let mark = self.durability.record_truncation(from);
+        self.durability.drop_acknowledgements();
+        self.effects.push(Effect::Persist { mark, record: Persist::Truncate { from } });
+    }
+
+    fn evict(&mut self) {
+        let through = self.delivered.min(self.durability.durable());
+        self.log.evict(through, self.options.cache_bytes);
+    }
+}

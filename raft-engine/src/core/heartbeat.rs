@@ -1,0 +1,120 @@
+//! Leadership: its beginning (§5.2, §8), heartbeats, and its end when a quorum or the own disk is silent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::progress::Progress;
+use super::read::Reads;
+use super::{Leader, Raft, Role, quorum};
+use crate::types::{Entry, EntryKind, Index, Message, Position, ServerId, Term, Time};
+
+impl Raft {
+    /// Begins to lead: every peer is assumed to be equal until it says otherwise, and a no-op opens the term, so that
+    /// entries of earlier terms commit with it (§5.4.2, §8).
+    pub(super) fn lead(&mut self, now: Time) {
+        let last = self.log.last();
+        let peers = self.configuration().members.iter().map(|member| member.id).filter(|&id| id != self.id);
+        let peers = peers.map(|id| (id, Progress::new(now, last.index + 1))).collect();
+        self.role = Role::Leader(Leader {
+            peers,
+            first_of_term: last.index + 1,
+            number: 0,
+            round: 0,
+            heartbeat_at: now,
+            check_quorum_at: now + self.options.election_timeout,
+            log_time_origin: (self.log.last_log_time(), now),
+            uncommitted_bytes: self.log.cost_bytes(self.commit + 1, last.index),
+            disk_waiting_since: None,
+            reads: Reads::default(),
+        });
+        let position = Position { term: self.hard_state.term, index: last.index + 1 };
+        let no_op = Entry::new(position, self.log.last_log_time(), EntryKind::NoOp, Bytes::new());
+        self.append_own(now, vec![no_op]);
+        self.send_heartbeats(now);
+    }
+
+    /// Appends a leader's own entries.
+    pub(super) fn append_own(&mut self, now: Time, entries: Vec<Entry>) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted_bytes += entries.iter().map(Entry::cost_bytes).sum::<usize>();
+            leader.disk_waiting_since.get_or_insert(now);
+        }
+        self.append(entries);
+    }
+
+    pub(super) fn leader_deadline(&self, leader: &Leader) -> Time {
+        let stall = leader.disk_waiting_since.map_or(Time::NEVER, |since| since + self.options.disk_stall_timeout);
+        let retry = leader.peers.values().map(|peer| peer.deadline(self.retry_after())).min().unwrap_or(Time::NEVER);
+        leader.heartbeat_at.min(leader.check_quorum_at).min(stall).min(retry)
+    }
+
+    pub(super) fn retry_after(&self) -> Duration {
+        self.options.election_timeout
+    }
+
+    pub(super) fn tick_leader(&mut self, now: Time) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.disk_waiting_since.is_some_and(|since| now.since(since) >= self.options.disk_stall_timeout) {
+            return self.step_down(now);
+        }
+        if now >= leader.check_quorum_at {
+            leader.check_quorum_at = now + self.options.election_timeout;
+            if !self.is_quorum_answering(now) {
+                return self.step_down(now);
+            }
+        }
+        self.retry_silent_peers(now);
+        if matches!(&self.role, Role::Leader(leader) if now >= leader.heartbeat_at) {
+            self.send_heartbeats(now);
+        }
+    }
+
+    /// A leader that no quorum answers may have been replaced: it stops (dissertation §6.2). Its term stays.
+    fn step_down(&mut self, now: Time) {
+        self.follow(now, self.hard_state.term, None);
+    }
+
+    fn is_quorum_answering(&self, now: Time) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        quorum::is_quorum(self.configuration(), |id| match leader.peers.get(&id) {
+            Some(peer) => now.since(peer.heard_at) < self.options.election_timeout,
+            None => id == self.id,
+        })
+    }
+
+    /// Opens a round of leadership and says so to every peer.
+    pub(super) fn send_heartbeats(&mut self, now: Time) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.round += 1;
+        leader.heartbeat_at = now + self.options.heartbeat_interval;
+        let (term, round, commit) = (self.hard_state.term, leader.round, self.commit);
+        // A commit index beyond what matches would commit a follower's own, perhaps conflicting entries.
+        let messages: Vec<_> = (leader.peers.iter())
+            .map(|(&to, peer)| (to, Message::Heartbeat { term, round, commit: commit.min(peer.matched) }))
+            .collect();
+        for (to, message) in messages {
+            self.send(to, message);
+        }
+    }
+
+    pub(super) fn on_heartbeat(&mut self, now: Time, from: ServerId, term: Term, round: u64, commit: Index) {
+        if term == self.hard_state.term {
+            self.hear_leader(now, from);
+            self.learn_commit(commit);
+        }
+        self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round });
+    }
+
+    pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: ServerId, term: Term, round: u64) {
+        if term != self.hard_state.term {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        assert!(round <= leader.round, "{from} confirmed a round that was never opened");
+        peer.heard_at = now;
+        peer.confirmed_round = peer.confirmed_round.max(round);
+        self.release_reads(now);
+    }
+}
