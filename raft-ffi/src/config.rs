@@ -1,0 +1,76 @@
+//! Section "Configuration" of the header.
+
+use std::ffi::c_char;
+
+use crate::call::{entry, not_yet};
+use crate::error::raft_error;
+
+/// What a server is opened with. One thread at a time may use a configuration.
+#[allow(non_camel_case_types)]
+pub struct raft_config {}
+
+/// Makes the configuration of one server.
+///
+/// - `cluster`: the name of the servers that belong together, 1 to 64 bytes of UTF-8; others are refused.
+/// - `id`: this server's id within the cluster: not 0, and never used again for another directory.
+/// - `directory`: where its log and snapshots are; made when missing. One process has it open at a time.
+/// - `listen`: where its peers reach it, as "host:port"; port 0 takes a free one (raft_server_status says which).
+/// - `out`: receives the configuration, which the caller owns and releases with raft_config_free; NULL on failure.
+///
+/// The strings are NUL-terminated and copied. Any thread. Does not block.
+/// Errors: RAFT_ERR_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_config_new(
+    cluster: *const c_char,
+    id: u64,
+    directory: *const c_char,
+    listen: *const c_char,
+    out: *mut *mut raft_config,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (cluster, id, directory, listen, out);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}
+
+/// Changes one setting. Sizes are in bytes, times in milliseconds, both as whole decimal numbers above 0.
+///
+/// | key                   | default    | meaning                                                                |
+/// |-----------------------|------------|------------------------------------------------------------------------|
+/// | dispatch              | threaded   | who runs the callbacks: "threaded" (the library) or "host" (you do)    |
+/// | completions           | callback   | how completions come: "callback" (`completed`) or "poll"               |
+/// | disk_backend          | auto       | "aio" (Linux AIO), "thread", or "auto": the first where it works       |
+/// | election_timeout_ms   | 150        | without a leader, an election begins after this to twice this          |
+/// | heartbeat_ms          | 50         | a leader is heard from this often; at most a third of the one above    |
+/// | disk_stall_timeout_ms | 1000       | a leader whose disk makes no progress for so long steps down           |
+/// | max_entry_bytes       | 8388608    | the longest proposal                                                   |
+/// | queue_bytes           | 16777216   | proposals that the library's loop has not taken yet                    |
+/// | uncommitted_bytes     | 67108864   | proposals taken and not yet committed                                  |
+/// | in_flight_bytes       | 2097152    | entries sent to one peer and not yet acknowledged                      |
+/// | connection_bytes      | 8388608    | frames waiting for one connection                                      |
+/// | cache_bytes           | 16777216   | recent entries kept in memory                                          |
+/// | segment_bytes         | 67108864   | the length of one file of the log; a multiple of 4096                  |
+/// | log_bytes             | 1073741824 | the length of all of them                                              |
+/// | snapshot_log_bytes    | 268435456  | log behind the last snapshot that calls for the next one               |
+/// | peer.ID               |            | "host:port": where to dial server ID, in place of its address          |
+///
+/// `config` stays the caller's; both strings are NUL-terminated and copied. Values are checked at once as far as they
+/// can be alone, and together in raft_server_open. Any thread. Does not block.
+/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_SETTING.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_config_set(
+    config: *mut raft_config,
+    key: *const c_char,
+    value: *const c_char,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (config, key, value);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}
+
+/// Releases a configuration. NULL is allowed. Servers opened with it go on. Any thread. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_config_free(config: *mut raft_config) {
+    let _ = config;
+}

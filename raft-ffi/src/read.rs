@@ -1,0 +1,106 @@
+//! Section "Reading" of the header.
+
+use crate::call::{entry, not_yet};
+use crate::error::raft_error;
+use crate::group::raft_group;
+use crate::propose::raft_result;
+
+/// Covers every write that was acknowledged anywhere before the read began. Costs a round trip to a majority. Only
+/// the leader can; elsewhere it ends as RAFT_ERR_NOT_LEADER.
+pub const RAFT_READ_LINEARIZABLE: u32 = 1;
+/// Covers at least the index given, on this server, waiting for it if need be: what a completion named (read your
+/// writes), or an earlier read (never backwards).
+pub const RAFT_READ_AT_LEAST: u32 = 2;
+/// Whatever is applied on this server now.
+pub const RAFT_READ_STALE: u32 = 3;
+
+/// Asks the state machine, by its `query`, and returns without waiting for the answer, which comes as a completion.
+///
+/// - `tag`: comes back with the completion.
+/// - `consistency`: RAFT_READ_...
+/// - `index`: with RAFT_READ_AT_LEAST the index; else 0.
+/// - `request`, `length`: passed to `query`; copied, borrowed for the call.
+///
+/// Any thread, also in a callback. Does not block.
+/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT (also where there is no `query`), RAFT_ERR_OVERLOADED, RAFT_ERR_MODE,
+/// RAFT_ERR_MEMORY, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED, RAFT_ERR_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_group_query_submit(
+    group: *mut raft_group,
+    tag: u64,
+    consistency: u32,
+    index: u64,
+    request: *const u8,
+    length: usize,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (group, tag, consistency, index, request, length);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}
+
+/// Asks the state machine, by its `query`, and waits for the answer.
+///
+/// - `consistency`, `index`, `request`, `length`: as in raft_group_query_submit.
+/// - `timeout_ms`: how long to wait; -1 waits without limit.
+/// - `out`: receives the answer, which the caller owns and releases with raft_result_free; NULL on failure.
+///
+/// Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+/// Errors: those of raft_group_query_submit, RAFT_ERR_NOT_LEADER, RAFT_ERR_FORMING, RAFT_ERR_CALLBACK,
+/// RAFT_ERR_UNKNOWN, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_group_query(
+    group: *mut raft_group,
+    consistency: u32,
+    index: u64,
+    request: *const u8,
+    length: usize,
+    timeout_ms: i64,
+    out: *mut *mut raft_result,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (group, consistency, index, request, length, timeout_ms, out);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}
+
+/// Asks when the host may read its own state, for hosts that keep it where they can look without `query`. Returns
+/// without waiting; the completion comes when the state is fresh enough.
+///
+/// - `tag`, `consistency`, `index`: as in raft_group_query_submit.
+///
+/// Any thread, also in a callback. Does not block. Errors: those of raft_group_query_submit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_group_read_submit(
+    group: *mut raft_group,
+    tag: u64,
+    consistency: u32,
+    index: u64,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (group, tag, consistency, index);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}
+
+/// Waits until the host may read its own state.
+///
+/// - `consistency`, `index`: as in raft_group_query_submit.
+/// - `timeout_ms`: how long to wait; -1 waits without limit.
+/// - `out`: receives the index through which the state is applied; may be NULL.
+///
+/// Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+/// Errors: those of raft_group_query.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_group_read(
+    group: *mut raft_group,
+    consistency: u32,
+    index: u64,
+    timeout_ms: i64,
+    out: *mut u64,
+    error: *mut *mut raft_error,
+) -> i32 {
+    let _ = (group, consistency, index, timeout_ms, out);
+    // SAFETY: `error` is as the header asks.
+    unsafe { entry(error, not_yet) }
+}

@@ -1,0 +1,254 @@
+//! Section "State machine" of the header: what the host gives a group, and what its callbacks get.
+
+use std::ffi::{c_char, c_void};
+
+use crate::call::{entry, not_yet};
+
+/// One committed entry for the state machine. Comes in arrays: its layout is frozen.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct raft_entry {
+    /// Its place in the log. Indices ascend; there are gaps where the library's own entries are.
+    pub index: u64,
+    /// The term of the leader that made it.
+    pub term: u64,
+    /// The group's own time, in nanoseconds since the group was formed; the same on every replica, and never less
+    /// than the entry's before. The only clock that a state machine may look at.
+    pub log_time: u64,
+    /// What was proposed. Lives until `apply` returns.
+    pub data: *const u8,
+    /// Its length in bytes.
+    pub length: usize,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+/// Where `apply` leaves its results. Lives until `apply` returns.
+#[allow(non_camel_case_types)]
+pub struct raft_results {}
+
+/// Gives the result of one entry, for whoever proposed it. It is copied at once. Without this call the result is
+/// empty. Results must be the same on every replica.
+///
+/// - `position`: the entry's position in the array that `apply` got.
+/// - `data`, `length`: the result; at most 1 MiB. NULL and 0 for none.
+///
+/// Only in `apply`, on its thread. Does not block.
+/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_TOO_LARGE, RAFT_ERR_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_results_set(
+    results: *mut raft_results,
+    position: usize,
+    data: *const u8,
+    length: usize,
+) -> i32 {
+    let _ = (results, position, data, length);
+    // SAFETY: there is no error object to write.
+    unsafe { entry(std::ptr::null_mut(), not_yet) }
+}
+
+/// Says why `apply` is about to return less than it got: NUL-terminated UTF-8, copied. It is in the group's status
+/// and in the notice that the group stopped.
+///
+/// Only in `apply`, on its thread. Does not block. Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_results_set_failure(results: *mut raft_results, message: *const c_char) -> i32 {
+    let _ = (results, message);
+    // SAFETY: there is no error object to write.
+    unsafe { entry(std::ptr::null_mut(), not_yet) }
+}
+
+/// Where `query` leaves its answer. Lives until `query` returns.
+#[allow(non_camel_case_types)]
+pub struct raft_reply {}
+
+/// Gives the answer to a query, or, where `query` then returns something else than 0, a message that says why it
+/// failed. It is copied at once; the last call counts.
+///
+/// - `data`, `length`: the answer. NULL and 0 for none.
+///
+/// Only in `query`, on its thread. Does not block. Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_reply_set(reply: *mut raft_reply, data: *const u8, length: usize) -> i32 {
+    let _ = (reply, data, length);
+    // SAFETY: there is no error object to write.
+    unsafe { entry(std::ptr::null_mut(), not_yet) }
+}
+
+/// A complete, verified snapshot on the local disk, read from its beginning. Lives until `restore` returns.
+#[allow(non_camel_case_types)]
+pub struct raft_snapshot_reader {}
+
+/// Reads the next bytes of a snapshot.
+///
+/// - `buffer`, `capacity`: where to put them.
+/// - `length`: receives how many there are; 0 at the end of the snapshot, and only there.
+///
+/// Only in `restore`, on its thread. Blocks on the disk. Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_snapshot_reader_read(
+    reader: *mut raft_snapshot_reader,
+    buffer: *mut u8,
+    capacity: usize,
+    length: *mut usize,
+) -> i32 {
+    let _ = (reader, buffer, capacity, length);
+    // SAFETY: there is no error object to write.
+    unsafe { entry(std::ptr::null_mut(), not_yet) }
+}
+
+/// The index of the last entry that the snapshot includes; 0 for what is not a reader. Only in `restore`. Does not
+/// block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_snapshot_reader_index(reader: *const raft_snapshot_reader) -> u64 {
+    let _ = reader;
+    0
+}
+
+/// The term of that entry; 0 for what is not a reader. Only in `restore`. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_snapshot_reader_term(reader: *const raft_snapshot_reader) -> u64 {
+    let _ = reader;
+    0
+}
+
+/// The snapshot's length in bytes, as `snapshot_write` wrote it; 0 for what is not a reader. Only in `restore`. Does
+/// not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn raft_snapshot_reader_length(reader: *const raft_snapshot_reader) -> u64 {
+    let _ = reader;
+    0
+}
+
+/// How one request ended. Every accepted request has exactly one. Comes in arrays: its layout is frozen.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct raft_completion {
+    /// The tag that the request was made with.
+    pub tag: u64,
+    /// RAFT_OUTCOME_...: applied, certainly not applied, or unknown.
+    pub outcome: u32,
+    /// RAFT_OK where applied, else why not: RAFT_ERR_...
+    pub status: i32,
+    /// Of a proposal, the entry's index; of a query or read, through which index the state was applied; of a
+    /// snapshot, the last index in it. 0 where `status` is not RAFT_OK.
+    pub index: u64,
+    /// Of a proposal, the entry's term; else 0.
+    pub term: u64,
+    /// What `apply` or `query` gave; where `status` is not RAFT_OK, a message for people in UTF-8, without a NUL.
+    /// NULL if it is empty.
+    pub result: *const u8,
+    /// Its length in bytes.
+    pub result_length: usize,
+    /// With RAFT_ERR_NOT_LEADER: who leads, or 0 if that is not known.
+    pub leader: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+/// The group has its first entry: its initial members have met.
+pub const RAFT_NOTICE_FORMED: u32 = 1;
+/// This server's role in the group, the term or the leader changed.
+pub const RAFT_NOTICE_ROLE: u32 = 2;
+/// A configuration took effect; raft_group_members has it.
+pub const RAFT_NOTICE_MEMBERS: u32 = 3;
+/// The group stopped on this server, for good until the server is opened again; `message` says why.
+pub const RAFT_NOTICE_GROUP_STOPPED: u32 = 4;
+/// The server stopped: its log failed, or it may not take part; `message` says why.
+pub const RAFT_NOTICE_SERVER_STOPPED: u32 = 5;
+/// A peer (`server`, if its id is known) was refused or refused this server; `message` has the reason and the remedy.
+pub const RAFT_NOTICE_REFUSED: u32 = 6;
+/// Something is odd and costs nothing yet; `message` says what.
+pub const RAFT_NOTICE_WARNING: u32 = 7;
+
+/// Something that the host may want to know without having asked. Passed singly: it may grow at its end. Look at a
+/// field that came in a later version only if `size` covers it.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct raft_notice {
+    /// The size of the struct that the library passes.
+    pub size: usize,
+    /// RAFT_NOTICE_...
+    pub kind: u32,
+    /// With RAFT_NOTICE_ROLE: RAFT_ROLE_...; else 0.
+    pub role: u32,
+    /// With RAFT_NOTICE_ROLE: the term; else 0.
+    pub term: u64,
+    /// With RAFT_NOTICE_ROLE: who leads, or 0.
+    pub leader: u64,
+    /// With RAFT_NOTICE_REFUSED: the peer's id, or 0; else 0.
+    pub server: u64,
+    /// A sentence for people, NUL-terminated UTF-8, never NULL. Lives until `notice` returns.
+    pub message: *const c_char,
+}
+
+/// What the host gives a group. Passed singly: it may grow at its end. Zero it, then set `size` to its sizeof.
+///
+/// All callbacks of a group are called one at a time, and in this order of the log: in host mode by
+/// raft_server_dispatch, else by a thread of the library named "raft-apply". The one exception is `snapshot_write`,
+/// which may run on a thread named "raft-snapshot" at the same time as the others. `user` is passed to each of them.
+///
+/// A callback may make every call that does not wait: proposing and submitting are allowed. It may not leave by
+/// longjmp or by an exception. A slow callback costs throughput, not leadership: heartbeats and disk have threads of
+/// their own.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct raft_state_machine {
+    /// sizeof(raft_state_machine).
+    pub size: usize,
+    /// Passed to every callback. The library never looks behind it.
+    pub user: *mut c_void,
+    /// Called exactly once, after the last other callback: in raft_server_close, or in raft_server_start_group where
+    /// that fails, whatever the reason (but for NULL or a wrong `size` of this struct). May be NULL.
+    pub destroy: Option<unsafe extern "C" fn(user: *mut c_void)>,
+    /// Applies committed entries, in log order: each once, and never again in the life of this state. Must do the
+    /// same on every replica: no clock, no random number, nothing from outside.
+    ///
+    /// Returns how many it applied. `count` is the usual case; fewer means that the next one failed: the group stops
+    /// on this server at that entry, unapplied. It is not tried again before the server is opened again. Never NULL.
+    pub apply: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            entries: *const raft_entry,
+            count: usize,
+            results: *mut raft_results,
+        ) -> usize,
+    >,
+    /// Answers a question about the state, between batches of entries. It must not change the state. Returns 0, or
+    /// anything else if it failed. `request` lives until it returns. May be NULL: queries are then refused.
+    pub query: Option<
+        unsafe extern "C" fn(user: *mut c_void, request: *const u8, length: usize, reply: *mut raft_reply) -> i32,
+    >,
+    /// Begins a snapshot of the state as it is now, between batches. Should be cheap: fork the state, freeze it, or
+    /// copy what is small. What it stores in `snapshot` is passed to the next two. Returns 0, or anything else if
+    /// there can be no snapshot now. NULL in all four where the state machine has no snapshots: the log then grows
+    /// for ever.
+    pub snapshot_begin: Option<unsafe extern "C" fn(user: *mut c_void, snapshot: *mut *mut c_void) -> i32>,
+    /// Writes the next part of the snapshot: up to `capacity` bytes to `buffer`, how many to `written`, and true to
+    /// `done` with the last ones. Equal states need not give equal bytes. Returns 0, or anything else to give the
+    /// snapshot up.
+    pub snapshot_write: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            snapshot: *mut c_void,
+            buffer: *mut u8,
+            capacity: usize,
+            written: *mut usize,
+            done: *mut bool,
+        ) -> i32,
+    >,
+    /// Ends a snapshot, complete or not: called exactly once for each `snapshot_begin` that returned 0.
+    pub snapshot_release: Option<unsafe extern "C" fn(user: *mut c_void, snapshot: *mut c_void)>,
+    /// Replaces the whole state by the one in the snapshot, at start or when this server was far behind. All or
+    /// nothing: returns 0 and has the new state, or anything else and the group stops on this server.
+    pub restore: Option<unsafe extern "C" fn(user: *mut c_void, reader: *mut raft_snapshot_reader) -> i32>,
+    /// Tells how requests ended, many at a time and proposals in log order. The array and the results live until it
+    /// returns. NULL with the setting `completions` poll, and where only waiting calls are made.
+    pub completed: Option<unsafe extern "C" fn(user: *mut c_void, completions: *const raft_completion, count: usize)>,
+    /// Tells what the host may want to know without having asked. May be NULL.
+    pub notice: Option<unsafe extern "C" fn(user: *mut c_void, notice: *const raft_notice)>,
+}
