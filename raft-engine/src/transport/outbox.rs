@@ -1,0 +1,132 @@
+//! What waits to be sent on one connection, in two lanes and within a budget.
+//!
+//! Heartbeats, votes and answers go through the prompt lane and are released at once. Entries and snapshots go through
+//! the bulk lane and are released only while little is waiting below: what was released cannot be overtaken any more, so
+//! a heartbeat waits behind [`RELEASE_BELOW_BYTES`] and one frame at most, whatever is queued.
+
+use std::collections::VecDeque;
+
+use super::fragment::Fragmenter;
+use super::frame::{Frame, HEADER_BYTES, MAX_FRAME_BYTES};
+use super::message::Encoded;
+use crate::types::GroupId;
+
+/// Bulk frames are released while fewer bytes than this were released and not sent.
+pub(super) const RELEASE_BELOW_BYTES: usize = 256 << 10;
+
+/// What the prompt lane may hold when the budget is used up by the bulk lane, in bytes.
+pub(super) const PROMPT_RESERVE_BYTES: usize = 64 << 10;
+
+/// What a queued frame costs the budget beyond its bytes.
+const QUEUED_OVERHEAD_BYTES: usize = 128;
+
+pub(super) struct Outbox {
+    prompt: VecDeque<Frame>,
+    bulk: VecDeque<Bulk>,
+    /// Costs of all that is queued and not released.
+    queued_bytes: usize,
+    /// Released and not sent.
+    unsent_bytes: usize,
+    /// The budget for both, in bytes.
+    limit_bytes: usize,
+    /// How many messages were fragmented on this connection.
+    fragmented: u64,
+}
+
+enum Bulk {
+    Frame(Frame),
+    Fragments(Fragmenter),
+}
+
+impl Outbox {
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self {
+            prompt: VecDeque::new(),
+            bulk: VecDeque::new(),
+            queued_bytes: 0,
+            unsent_bytes: 0,
+            limit_bytes,
+            fragmented: 0,
+        }
+    }
+
+    /// Queued, or released and not known to be sent, in bytes.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.queued_bytes + self.unsent_bytes
+    }
+
+    /// Released and not known to be sent, in bytes.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// Queues a small frame ahead of all bulk; `false`, and it is dropped, if even the reserve is used up.
+    pub(super) fn push_prompt(&mut self, frame: Frame) -> bool {
+        let cost = frame.len() + QUEUED_OVERHEAD_BYTES;
+        if self.pending_bytes() + cost > self.limit_bytes + PROMPT_RESERVE_BYTES {
+            return false;
+        }
+        self.queued_bytes += cost;
+        self.prompt.push_back(frame);
+        true
+    }
+
+    /// Queues a message of any length behind the bulk before it; `false`, and it is dropped, if the budget does not
+    /// hold it. A message that is longer than the whole budget is taken when nothing else is pending: else it would
+    /// never go.
+    pub(super) fn push_bulk(&mut self, group: GroupId, encoded: Encoded) -> bool {
+        let cost = encoded.frame_bytes() + QUEUED_OVERHEAD_BYTES;
+        if self.pending_bytes() + cost > self.limit_bytes && !(self.bulk.is_empty() && self.unsent_bytes == 0) {
+            return false;
+        }
+        self.queued_bytes += cost;
+        self.bulk.push_back(if encoded.frame_bytes() <= MAX_FRAME_BYTES {
+            Bulk::Frame(encoded.into_frame(group))
+        } else {
+            self.fragmented += 1;
+            Bulk::Fragments(Fragmenter::new(encoded, group, self.fragmented - 1))
+        });
+        true
+    }
+
+    /// Releases the next frame, if one may go now.
+    pub(super) fn next_frame(&mut self) -> Option<Frame> {
+        let frame = match self.prompt.pop_front() {
+            Some(frame) => {
+                self.queued_bytes -= frame.len() + QUEUED_OVERHEAD_BYTES;
+                frame
+            }
+            None if self.unsent_bytes < RELEASE_BELOW_BYTES => self.next_bulk()?,
+            None => return None,
+        };
+        self.unsent_bytes += frame.len();
+        Some(frame)
+    }
+
+    fn next_bulk(&mut self) -> Option<Frame> {
+        let (frame, is_last, cost) = match self.bulk.front_mut()? {
+            Bulk::Frame(frame) => (frame.clone(), true, frame.len() + QUEUED_OVERHEAD_BYTES),
+            Bulk::Fragments(fragmenter) => {
+                let before = fragmenter.remaining_bytes();
+                let frame = fragmenter.next_frame().expect("a fragmenter leaves the lane with its last fragment");
+                let after = fragmenter.remaining_bytes();
+                let overhead = if after == 0 { HEADER_BYTES + QUEUED_OVERHEAD_BYTES } else { 0 };
+                (frame, after == 0, before - after + overhead)
+            }
+        };
+        if is_last {
+            self.bulk.pop_front();
+        }
+        self.queued_bytes -= cost;
+        Some(frame)
+    }
+
+    /// So many bytes of what was released have gone.
+    ///
+    /// # Panics
+    /// If that is more than was released.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        assert!(bytes <= self.unsent_bytes, "{bytes} bytes sent of {} released", self.unsent_bytes);
+        self.unsent_bytes -= bytes;
+    }
+}
