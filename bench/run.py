@@ -458,7 +458,7 @@ def main() -> int:
 
     config: dict[str, object] = dict(item.split("=", 1) for item in options.config)
     if options.backend:
-        config["disk"] = options.backend
+        config["disk_backend"] = options.backend
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
     bench = Bench(

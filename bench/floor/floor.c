@@ -1,10 +1,11 @@
 /*
  * The floor: what physics asks of a replicated batch, and nothing else.
  *
- * Three processes without consensus. The leader sends a batch of raw bytes to two followers over loopback TCP, writes it to
- * its own file meanwhile and syncs that; each follower writes what it received, syncs, and answers with how much it has.
- * The leader's own sync and one answer make a commit (two of three), and the next batch leaves then: a closed loop with one
- * batch outstanding. There is no term, no index, no header, no checksum, no memory of what was sent and no recovery.
+ * Three processes without consensus. The leader sends a batch of raw bytes to two followers over loopback TCP, writes
+ * it to its own file meanwhile and syncs that; each follower writes what it received, syncs, and answers with how
+ * much it has. The leader's own sync and one answer make a commit (two of three), and the next batch leaves then: a
+ * closed loop with one batch outstanding. There is no term, no index, no header, no checksum, no memory of what was
+ * sent and no recovery.
  *
  * Every log is a segment of written zeros that was synced beforehand and is overwritten from its start again when it is
  * full, so that no sync pays for allocating blocks. Writes are pwrite and fdatasync.
