@@ -5,4 +5,8 @@
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests of real processes live in real time")]
 
+pub mod cluster;
 pub mod edges;
+pub mod history;
+pub mod resp;
+pub mod workload;

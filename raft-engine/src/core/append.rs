@@ -1,7 +1,7 @@
 //! AppendEntries at a follower (§5.3): the consistency check, truncation on conflict and only then, acknowledgements.
 
-use super::durability::Mark;
 use super::Raft;
+use super::durability::Mark;
 use crate::types::{AppendOutcome, Entry, Index, Message, Position, ServerId, Term, Time};
 
 impl Raft {

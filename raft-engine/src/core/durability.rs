@@ -132,7 +132,8 @@ impl Durability {
         for (held, to, message) in self.held.drain(..) {
             if held > mark {
                 waiting.push_back((held, to, message));
-            } else if let Some(last) = released.last_mut().filter(|(earlier, last)| *earlier == to && covers(&message, last))
+            } else if let Some(last) =
+                released.last_mut().filter(|(earlier, last)| *earlier == to && covers(&message, last))
             {
                 last.1 = message;
             } else {
@@ -156,7 +157,11 @@ fn covers(later: &Message, earlier: &Message) -> bool {
     match (later, earlier) {
         (
             Message::AppendReply { term, number, outcome: Matched { through } },
-            Message::AppendReply { term: earlier_term, number: earlier_number, outcome: Matched { through: earlier_through } },
+            Message::AppendReply {
+                term: earlier_term,
+                number: earlier_number,
+                outcome: Matched { through: earlier_through },
+            },
         ) => term == earlier_term && number >= earlier_number && through >= earlier_through,
         _ => false,
     }

@@ -99,8 +99,7 @@ impl Raft {
     }
 
     pub(super) fn on_pre_vote(&mut self, now: Time, from: ServerId, campaign_term: Term, last: Position) {
-        let granted =
-            campaign_term > self.hard_state.term && self.is_up_to_date(last) && !self.is_leader_alive(now);
+        let granted = campaign_term > self.hard_state.term && self.is_up_to_date(last) && !self.is_leader_alive(now);
         self.send(from, Message::PreVoteReply { term: self.hard_state.term, campaign_term, granted });
     }
 

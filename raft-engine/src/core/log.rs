@@ -206,7 +206,12 @@ mod tests {
         let mut log = Log::new(Position::default(), Vec::new(), 0, LogTime(0), Vec::new());
         for (at, &term) in terms.iter().enumerate() {
             let position = Position { index: at as u64 + 1, term };
-            log.append(&[Entry::new(position, LogTime(at as u64), EntryKind::Command, bytes::Bytes::from_static(b"x"))]);
+            log.append(&[Entry::new(
+                position,
+                LogTime(at as u64),
+                EntryKind::Command,
+                bytes::Bytes::from_static(b"x"),
+            )]);
         }
         log
     }

@@ -144,8 +144,7 @@ pub struct Raft {
 impl Raft {
     /// Continues from what recovery found. `seed` decides this server's election timeouts.
     pub fn new(id: ServerId, options: Options, restored: Restored, seed: u64, now: Time) -> Self {
-        let log =
-            Log::new(restored.base, restored.term_runs, restored.last, restored.last_log_time, restored.tail);
+        let log = Log::new(restored.base, restored.term_runs, restored.last, restored.last_log_time, restored.tail);
         assert!(restored.commit <= log.last().index, "what is committed here is in the log here");
         assert!(!restored.configurations.is_empty(), "a formed group has a configuration");
         let mut raft = Self {

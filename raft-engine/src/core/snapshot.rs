@@ -55,7 +55,14 @@ impl Raft {
 
     /// A leader of `term` offers a snapshot at `position`. What this server has committed is never replaced by something
     /// older (§7).
-    pub fn snapshot_offered(&mut self, now: Time, from: ServerId, term: Term, number: u64, position: Position) -> Offer {
+    pub fn snapshot_offered(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        term: Term,
+        number: u64,
+        position: Position,
+    ) -> Offer {
         if term < self.hard_state.term {
             return Offer::Stale;
         }
@@ -75,14 +82,7 @@ impl Raft {
     ///
     /// Where the log holds the snapshot's last entry, the log is right and merely becomes committed that far; else all of
     /// it goes (§7, "receiver implementation" 6 and 7), and the state machine is replaced once the mark is durable.
-    pub fn install_snapshot(
-        &mut self,
-        now: Time,
-        from: ServerId,
-        term: Term,
-        number: u64,
-        meta: SnapshotMeta,
-    ) -> bool {
+    pub fn install_snapshot(&mut self, now: Time, from: ServerId, term: Term, number: u64, meta: SnapshotMeta) -> bool {
         let position = meta.position;
         let is_current = term == self.hard_state.term && !self.is_leader();
         let installed = position.index > self.commit && self.pending_restore.is_none();

@@ -1,0 +1,129 @@
+//! Servers are killed with SIGKILL under load: no acknowledged write is lost, clients see only linearizable values, and
+//! all replicas are equal in the end. `RAFT_TEST_KILLS` says how many kills a test does (20), `RAFT_TEST_SEED` which.
+
+use raft_tests::cluster::{Cluster, Program, Setup};
+use raft_tests::workload::Workload;
+use rustix::process::Signal;
+
+const CLIENTS: u32 = 8;
+
+fn number_from(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => usual,
+    }
+}
+
+/// Kills random servers, the leader as often as not, sometimes a majority and sometimes all at once, and starts them
+/// again, while clients go on. Logs and segments are kept small, so that snapshots and recycling are under way as well.
+fn kill_under_load(programs: &[Program], disk_backend: &str) {
+    let kills = number_from("RAFT_TEST_KILLS", 20);
+    let seed = number_from("RAFT_TEST_SEED", 1);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let setup = Setup::new(programs)
+        .with("disk_backend", disk_backend)
+        .with("segment_bytes", 4 << 20)
+        .with("snapshot_log_bytes", 2 << 20)
+        .with("log_bytes", 64 << 20);
+    let mut cluster = Cluster::start(setup);
+    let workload = Workload::start(&cluster.client_addresses(), CLIENTS, seed);
+    workload.wait_progress(500);
+
+    let mut killed = 0;
+    while killed < kills {
+        let mut victims = cluster.ids();
+        random.shuffle(&mut victims);
+        victims.truncate(match random.u32(..10) {
+            0..7 => 1,
+            7..9 => 2,
+            _ => 3,
+        });
+        if random.bool() {
+            let leader = cluster.leader();
+            victims.retain(|&id| id != leader);
+            victims.insert(0, leader);
+        }
+        for &victim in &victims {
+            cluster.kill(victim);
+            killed += 1;
+        }
+        if victims.len() == 1 && random.bool() {
+            // A majority stands: it must go on without the dead one.
+            workload.wait_progress(200);
+        }
+        random.shuffle(&mut victims);
+        for &victim in &victims {
+            cluster.launch(victim);
+        }
+        for &victim in &victims {
+            cluster.wait_ready(victim);
+        }
+        workload.wait_progress(random.u64(1..500));
+    }
+
+    let record = workload.stop();
+    println!(
+        "{disk_backend}: {killed} kills, {:?}, {} ledger keys acknowledged",
+        record.outcomes,
+        record.ledger_length()
+    );
+    cluster.leader();
+    let (applied, digest) = cluster.wait_equal();
+    println!("all replicas equal at index {applied}: {digest}");
+    record.assert_linearizable();
+    record.assert_ledger(&cluster.client_addresses());
+
+    // What is there now is on disk: it survives an orderly end and a new start as well.
+    cluster.terminate_all();
+    for id in cluster.ids() {
+        cluster.launch(id);
+    }
+    for id in cluster.ids() {
+        cluster.wait_ready(id);
+    }
+    cluster.leader();
+    assert_eq!(cluster.wait_equal().1, digest, "a restart changed the state");
+    record.assert_ledger(&cluster.client_addresses());
+    cluster.terminate_all();
+}
+
+#[test]
+fn kills_lose_nothing_with_asynchronous_writes() {
+    kill_under_load(&[Program::C; 3], "aio");
+}
+
+#[test]
+fn kills_lose_nothing_with_a_disk_thread() {
+    kill_under_load(&[Program::C; 3], "thread");
+}
+
+#[test]
+fn kills_lose_nothing_in_a_mixed_group() {
+    kill_under_load(&[Program::C, Program::C, Program::Python], "auto");
+}
+
+#[test]
+fn kills_lose_nothing_in_python() {
+    kill_under_load(&[Program::Python; 3], "auto");
+}
+
+/// A leader that wakes after its successor was elected must not answer from its old state.
+#[test]
+fn a_paused_leader_answers_no_stale_read() {
+    let mut cluster = Cluster::start(Setup::new(&[Program::C; 3]));
+    let workload = Workload::start(&cluster.client_addresses(), CLIENTS, 7);
+    for _ in 0..3 {
+        workload.wait_progress(200);
+        let leader = cluster.leader();
+        cluster.signal(leader, Signal::STOP);
+        // Clients of the paused one wait; the others follow the new leader.
+        workload.wait_progress(200);
+        cluster.signal(leader, Signal::CONT);
+    }
+    workload.wait_progress(200);
+    let record = workload.stop();
+    cluster.wait_equal();
+    record.assert_linearizable();
+    record.assert_ledger(&cluster.client_addresses());
+    cluster.terminate_all();
+}
