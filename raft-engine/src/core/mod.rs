@@ -128,6 +128,10 @@ pub struct Raft {
     commit: Index,
     /// The last index that the state machine was given. At most `commit`, and at most what the own disk has.
     delivered: Index,
+    /// What a durable snapshot covers: entries through it are in memory or nowhere.
+    compacted: Index,
+    /// Grows whenever entries leave the end of the log.
+    truncations: u64,
     /// Configurations by the index of their entry; the last is in force (§6).
     configurations: Vec<(Index, Configuration)>,
     /// When to campaign. A leader has none.
@@ -156,6 +160,8 @@ impl Raft {
             durability: Durability::new(log.last().index),
             commit: restored.commit.max(log.base().index),
             delivered: 0,
+            compacted: log.base().index,
+            truncations: 0,
             log,
             configurations: restored.configurations,
             election_at: now,
@@ -280,21 +286,12 @@ impl Raft {
         self.evict();
     }
 
-    /// Forgets entries through `index`, which a durable snapshot covers.
+    /// A durable snapshot covers everything through `index`: the log on disk may begin behind it. Entries that are still
+    /// in memory stay for peers that are a little slow, within the budget of the cache.
     pub fn compact(&mut self, index: Index) {
-        let Some(term) = self.log.term_at(index) else { return };
         assert!(index <= self.delivered, "only what the state machine holds is compacted");
-        self.log.compact(Position { term, index });
-        let in_force = self.configurations.partition_point(|&(at, _)| at <= index);
-        self.configurations.drain(..in_force.saturating_sub(1));
-    }
-
-    /// How far a compaction may go without sending a snapshot to a peer that answers: the least index that any of them
-    /// has; `Index::MAX` if this server does not lead.
-    pub fn needed_by_peers(&self, now: Time) -> Index {
-        let Role::Leader(leader) = &self.role else { return Index::MAX };
-        let answering = leader.peers.values().filter(|peer| now.since(peer.heard_at) < self.options.election_timeout);
-        answering.map(|peer| peer.matched).min().unwrap_or(Index::MAX)
+        self.compacted = self.compacted.max(index);
+        self.evict();
     }
 
     // ---- what it is ----
@@ -361,6 +358,26 @@ impl Raft {
     /// The term of the entry at `index`, if it is live or the base.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.log.term_at(index)
+    }
+
+    /// The last entry that a durable snapshot covers.
+    pub fn compacted_index(&self) -> Index {
+        self.compacted
+    }
+
+    /// How often entries left the end of the log.
+    pub fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
+    /// Entries proposed and not yet committed, in bytes; 0 where this server does not lead.
+    pub fn uncommitted_bytes(&self) -> usize {
+        if let Role::Leader(leader) = &self.role { leader.uncommitted_bytes } else { 0 }
+    }
+
+    /// Kind and payload CRC of the entry at `index`, if it is in memory.
+    pub fn cached_entry(&self, index: Index) -> Option<Entry> {
+        self.log.cached(index, index, 0).pop()
     }
 
     /// Entries in memory, in bytes.
@@ -430,6 +447,7 @@ impl Raft {
     fn truncate(&mut self, from: Index) {
         assert!(from > self.commit, "what is committed is never undone");
         self.log.truncate(from);
+        self.truncations += 1;
         self.configurations.retain(|&(at, _)| at < from);
         assert!(!self.configurations.is_empty(), "the first configuration is committed from birth");
         let mark = self.durability.record_truncation(from);
@@ -437,8 +455,15 @@ impl Raft {
         self.effects.push(Effect::Persist { mark, record: Persist::Truncate { from } });
     }
 
+    /// Lets go of entries that everybody here is through with, and of their terms where no disk has them either.
     fn evict(&mut self) {
         let through = self.delivered.min(self.durability.durable());
         self.log.evict(through, self.options.cache_bytes);
+        let base = self.compacted.min(self.log.cache_start() - 1);
+        if let Some(term) = self.log.term_at(base).filter(|_| base > self.log.base().index) {
+            self.log.compact(Position { term, index: base });
+            let in_force = self.configurations.partition_point(|&(at, _)| at <= base);
+            self.configurations.drain(..in_force.saturating_sub(1));
+        }
     }
 }

@@ -109,6 +109,8 @@ impl Raft {
         self.log.reset(position, meta.log_time);
         self.configurations = vec![(meta.configuration_index, meta.configuration.clone())];
         self.commit = position.index;
+        self.compacted = position.index;
+        self.truncations += 1;
         self.effects.push(Effect::Persist { mark, record: Persist::Snapshot(meta.clone()) });
         self.pending_restore = Some((mark, meta));
     }
