@@ -63,6 +63,7 @@ pub enum StartHow {
 }
 
 /// What happens to a server.
+#[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A submission to the disk ended.
@@ -102,6 +103,7 @@ pub enum Event {
 }
 
 /// What a server wants done. Effects are carried out in order.
+#[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// Submit this to the disk.
@@ -119,8 +121,8 @@ pub enum Effect {
     Complete { group: GroupId, tickets: Vec<Ticket>, outcome: Outcome },
     /// The read may be answered from the state machine as it is once `index` is applied.
     ReadReady { group: GroupId, ticket: Ticket, index: Index },
-    /// Start a snapshot of the state machine between batches, at exactly `meta`'s position... which is the last entry
-    /// handed to it; then send [`Event::SnapshotChunk`] once for each [`Effect::SnapshotMore`].
+    /// Start a snapshot of the state machine between batches, once everything handed to it is applied: through exactly
+    /// `index`. Then send [`Event::SnapshotChunk`] once for each [`Effect::SnapshotMore`].
     BeginSnapshot { group: GroupId, index: Index },
     /// Write the next step of the snapshot.
     SnapshotMore { group: GroupId },
@@ -128,11 +130,14 @@ pub enum Effect {
     ReleaseSnapshot { group: GroupId },
     /// Replace the state machine by a local, complete, verified snapshot file.
     Restore { group: GroupId, file: crate::types::FileName, meta: SnapshotMeta },
+    /// The answer to [`Event::StartGroup`]: `Err` says why nothing was started, and what to do.
+    Started { group: GroupId, result: Result<(), String> },
     /// Something that the host may want to know.
     Notice(Notice),
 }
 
 /// How a request ended, where it did not end as applied.
+#[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// Certainly not applied: retrying is safe.
@@ -144,6 +149,7 @@ pub enum Outcome {
 }
 
 /// Why a request was certainly not applied.
+#[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NotApplied {
     /// This server does not lead; `leader` is its best guess.
@@ -176,6 +182,7 @@ pub enum Unknown {
 }
 
 /// What a host may want to know without having asked.
+#[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// The group has its entry 1.

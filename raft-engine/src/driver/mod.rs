@@ -1,90 +1,235 @@
-//! One whole server as an event-in, effect-out machine.
+//! One whole server as an event-in, effect-out machine: its groups, its log, its connections, its timers.
+//!
+//! The real server and the simulator run this same machine; they move bytes and decide nothing. A turn is: any number of
+//! [`Driver::handle`], one [`Driver::flush`], then the effects are carried out in order. Nothing here waits, and time is
+//! an argument. Below the driver lie `core` (Raft for one group), `storage` (what bytes go where on disk) and
+//! `transport` (what bytes go to whom); the driver is the only one that knows all three, and they do not know each other.
+//!
+//! Architecture invariant: a message of the core leaves only through `Effect::Send` of the core, which comes after what
+//! it stands on is durable; the driver never holds a message back, nor lets one go early.
 
-#![allow(missing_docs)]
-
+mod delivery;
 mod event;
+mod formation;
+mod group;
+mod links;
+mod members;
+mod observe;
 mod settings;
+mod snapshots;
+mod status;
+#[cfg(test)]
+mod tests;
 
-pub use event::{
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use self::event::{
     ConnectionId, Consistency, Effect, Event, MemberArgument, NotApplied, Notice, Outcome, Proposal, Role, StartHow,
     Ticket, Unknown,
 };
-pub use settings::Settings;
+pub use self::observe::{Observed, core_message};
+pub use self::settings::Settings;
+pub use self::status::{GroupStatus, ServerStatus};
+pub use crate::storage::SnapshotReader;
+pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 
-use crate::types::{ClusterId, GroupId, Identity, Incarnation, Index, ReadFiles, ServerId, Term, Time};
+use self::group::{Group, Phase, Told};
+use self::links::Links;
+use crate::core::{self, Persist};
+use crate::storage::{ReadToken, Record, RecordNumber, RecoveredGroup, Storage, StorageEvent, StorageOptions};
+use crate::transport::PeerMessage;
+use crate::types::{ClusterId, GroupId, Identity, Incarnation, ReadFiles, ServerId, Time};
+
+/// An idle server names its synced position after this long.
+const WATERMARK_AFTER: Duration = Duration::from_millis(100);
+
+/// Entries read from the log for one peer at a time, in bytes.
+const FETCH_BYTES: usize = 512 << 10;
 
 /// Whose server it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Me {
+    /// The cluster that it belongs to.
     pub cluster: ClusterId,
+    /// Its id in it.
     pub id: ServerId,
 }
 
 /// Why a data directory was not opened. Nothing in it was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
+    /// A setting is out of its bounds.
     #[error("{0}")]
     Settings(String),
+    /// The directory cannot be used: the text names the file, the place and the remedy.
     #[error("{0}")]
-    Storage(String),
+    Storage(#[from] crate::storage::StorageError),
 }
 
-/// What a host may ask of a group at any time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupStatus {
-    pub role: Role,
-    pub term: Term,
-    pub leader: Option<ServerId>,
-    pub commit: Index,
-    /// The last entry handed to the state machine.
-    pub delivered: Index,
-    /// The last entry that the state machine has applied.
-    pub applied: Index,
-    pub last: Index,
-    /// The last entry on this server's own disk.
-    pub durable: Index,
-    pub snapshot: Index,
-    pub stopped: Option<String>,
-    pub configuration: Option<crate::types::Configuration>,
+/// What a read of the disk is for.
+#[derive(Clone, Copy, Debug)]
+enum ReadPurpose {
+    /// Entries for the state machine.
+    Apply(GroupId),
+    /// Entries for a peer.
+    Fetch(GroupId, ServerId),
+    /// A chunk of a snapshot file for a peer, in the stream of this number.
+    Chunk(GroupId, ServerId, u64),
 }
 
-/// What a host may ask of a server at any time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ServerStatus {
-    pub id: ServerId,
-    pub identity: Identity,
-    pub incarnation: Incarnation,
-    /// Recovery is durable: the server may speak.
-    pub ready: bool,
-    pub stopped: Option<String>,
-    pub log_writes: u64,
-    pub log_bytes: u64,
-    pub connected_peers: Vec<ServerId>,
+/// Reads on their way.
+#[derive(Debug, Default)]
+struct Reads {
+    last: u64,
+    waiting: BTreeMap<ReadToken, ReadPurpose>,
+}
+
+impl Reads {
+    fn begin(&mut self, purpose: ReadPurpose) -> ReadToken {
+        self.last += 1;
+        self.waiting.insert(ReadToken(self.last), purpose);
+        ReadToken(self.last)
+    }
 }
 
 /// One server.
 pub struct Driver {
+    settings: Settings,
+    me: Me,
+    random: fastrand::Rng,
+    identity: Identity,
+    incarnation: Incarnation,
+    /// The opens of this directory, this one last.
+    history: Vec<Incarnation>,
+    /// The incarnation remembered of each peer's directory.
+    remembered: BTreeMap<Identity, Incarnation>,
+    /// Ids that committed configurations bind to a directory.
+    bound: BTreeMap<ServerId, Identity>,
+    storage: Storage,
+    links: Links,
+    groups: BTreeMap<GroupId, Group>,
+    /// Groups that the directory holds and nobody has started.
+    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Entries 1 that are not durable yet.
+    forming_records: Vec<(RecordNumber, GroupId)>,
+    reads: Reads,
+    /// What recovery kept is durable: the server may speak.
+    is_ready: bool,
+    is_closed: bool,
+    /// Why the server stopped, if it did.
+    stopped: Option<String>,
+    /// Since when the last write is not named as synced.
+    idle_since: Option<Time>,
     effects: Vec<Effect>,
+    log_writes: u64,
 }
 
 impl Driver {
     /// Opens a data directory (an empty one is made into a new server's) and queues the disk work that makes what
-    /// recovery kept durable. `seed` is 32 random bytes; the same seed and events give the same effects.
+    /// recovery kept durable. `seed` is 32 fresh random bytes: identity, nonces and timeouts come from it, and the same
+    /// seed and events give the same effects.
+    ///
+    /// # Errors
+    /// Settings out of bounds, or a directory that cannot be used; nothing in it was changed.
     pub fn open(
-        _settings: Settings,
-        _me: Me,
-        _files: &mut dyn ReadFiles,
-        _seed: [u8; 32],
+        settings: Settings,
+        me: Me,
+        files: &mut dyn ReadFiles,
+        seed: [u8; 32],
         _now: Time,
     ) -> Result<Self, OpenError> {
-        Ok(Self { effects: Vec::new() })
+        settings.check().map_err(OpenError::Settings)?;
+        let options = StorageOptions {
+            cluster: me.cluster.clone(),
+            server: me.id,
+            segment_bytes: settings.segment_bytes,
+            batch_bytes: 128 << 10,
+            tail_bytes: settings.cache_bytes,
+        };
+        let (storage, recovered) = Storage::open(options, files, seed)?;
+        let seed = u64::from_le_bytes(seed[24..].try_into().expect("8 of 32 bytes"));
+        Ok(Self {
+            random: fastrand::Rng::with_seed(seed ^ recovered.incarnation.nonce),
+            settings,
+            me,
+            identity: recovered.identity,
+            incarnation: recovered.incarnation,
+            history: recovered.history,
+            remembered: recovered.peers,
+            bound: BTreeMap::new(),
+            storage,
+            links: Links::default(),
+            groups: BTreeMap::new(),
+            recovered: recovered.groups.into_iter().map(|group| (group.group, group)).collect(),
+            forming_records: Vec::new(),
+            reads: Reads::default(),
+            is_ready: false,
+            is_closed: false,
+            stopped: None,
+            idle_since: None,
+            effects: Vec::new(),
+            log_writes: 0,
+        })
     }
 
     /// Takes one event. Effects gather until [`Driver::flush`].
-    pub fn handle(&mut self, _now: Time, _event: Event) {}
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Disk { id, result } => {
+                self.storage.complete(id, result);
+                self.on_storage_events(now);
+            }
+            Event::Dialled { connection } => self.on_dialled(now, connection),
+            Event::Accepted { connection } => self.on_accepted(now, connection),
+            Event::Received { connection, bytes } => self.on_received(now, connection, bytes),
+            Event::Sent { connection, bytes } => self.on_sent(now, connection, bytes),
+            Event::Closed { connection, .. } => self.on_closed(now, connection),
+            Event::StartGroup { group, how, applied } => {
+                let result = self.on_start_group(now, group, how, applied);
+                self.effects.push(Effect::Started { group, result });
+            }
+            Event::Propose { group, proposals } => self.on_propose(now, group, proposals),
+            Event::Read { group, ticket, consistency } => self.on_read(group, ticket, consistency),
+            Event::Snapshot { group, ticket } => self.on_snapshot_asked(now, group, ticket),
+            Event::Applied { group, index } => self.on_applied(group, index),
+            Event::SnapshotChunk { group, bytes, is_last } => self.on_snapshot_chunk(group, bytes, is_last),
+            Event::SnapshotFailed { group, message } => self.on_snapshot_failed(now, group, message),
+            Event::Restored { group, index } => self.on_restored(group, index),
+            failure @ (Event::ApplyFailed { .. } | Event::RestoreFailed { .. }) => self.on_host_failure(failure),
+            Event::Close => self.on_close(),
+        }
+    }
 
-    /// Ends a turn: does what has come due, sends what gathered, and cuts a log write if one may go.
-    pub fn flush(&mut self, _now: Time) {}
+    /// Ends a turn: does what has come due, sends what gathered, and cuts a log write if one may go. Frames come before
+    /// the write, so that peers work while this disk does.
+    pub fn flush(&mut self, now: Time) {
+        if self.may_speak() {
+            self.storage.tick(now);
+            self.tick_links(now);
+            for group in self.groups.values_mut() {
+                group.run(|raft| {
+                    if now >= raft.deadline() {
+                        raft.tick(now);
+                    }
+                    raft.flush(now);
+                });
+            }
+            let ids: Vec<_> = self.groups.keys().copied().collect();
+            for &id in &ids {
+                self.carry_out(now, id);
+                self.resolve_proposals(id);
+            }
+            self.send_frames(now);
+            self.take_due_snapshots(now);
+            self.write_log(now);
+            for &id in &ids {
+                self.deliver(id);
+                self.tell(id);
+            }
+        }
+        self.take_disk_work(now);
+    }
 
     /// Takes the effects so far, to be carried out in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
@@ -93,25 +238,235 @@ impl Driver {
 
     /// When [`Driver::flush`] must be called at the latest, even if nothing happens.
     pub fn deadline(&self) -> Time {
-        Time::NEVER
+        if !self.may_speak() {
+            return Time::NEVER;
+        }
+        let groups = self.groups.values().filter_map(Group::formed).map(|formed| formed.raft.deadline());
+        let watermark = self.idle_since.map_or(Time::NEVER, |since| since + WATERMARK_AFTER);
+        groups.min().unwrap_or(Time::NEVER).min(self.links.deadline()).min(self.storage.deadline()).min(watermark)
     }
 
-    /// The state of a group, if it is started.
-    pub fn group_status(&self, _group: GroupId) -> Option<GroupStatus> {
-        None
+    /// Whether recovery is durable and the server takes part.
+    fn may_speak(&self) -> bool {
+        self.is_ready && !self.is_closed && self.stopped.is_none()
     }
 
-    /// The state of the server.
-    pub fn server_status(&self) -> ServerStatus {
-        ServerStatus {
-            id: ServerId(0),
-            identity: Identity([0; 16]),
-            incarnation: Incarnation { number: 0, nonce: 0 },
-            ready: false,
-            stopped: None,
-            log_writes: 0,
-            log_bytes: 0,
-            connected_peers: Vec::new(),
+    /// Carries out what a core wants done.
+    fn carry_out(&mut self, now: Time, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Phase::Formed(formed) = &mut group.phase else { return };
+        let (first_entry, lineage) = (&formed.first_entry, formed.lineage);
+        let mut sends = Vec::new();
+        for effect in formed.raft.take_effects() {
+            if group.stopped.is_some() {
+                return;
+            }
+            match effect {
+                core::Effect::Persist { mark, record } => {
+                    let record = match record {
+                        Persist::HardState(state) => Record::HardState { group: id, state },
+                        Persist::Entries(entries) => Record::Entries { group: id, entries },
+                        Persist::Truncate { from } => Record::Truncate { group: id, from },
+                        Persist::Snapshot(meta) => {
+                            Record::Snapshot { group: id, meta, first_entry: first_entry.clone(), lineage }
+                        }
+                    };
+                    group.marks.push_back((self.storage.append(record), mark));
+                }
+                core::Effect::Fetch { to, from, through } => {
+                    let token = self.reads.begin(ReadPurpose::Fetch(id, to));
+                    self.storage.read_entries(token, id, from, through, FETCH_BYTES);
+                }
+                core::Effect::LostData { peer, acknowledged, denied } => {
+                    let message = format!(
+                        "group {id}: server {peer} acknowledged entry {acknowledged} and now says that its log differs \
+                         or ends at {denied}: its disk lost data. It counts no more. Remove it, and add a new server \
+                         with an empty directory under a new id"
+                    );
+                    self.effects.push(Effect::Notice(Notice::Warning { message }));
+                }
+                other => sends.push(other),
+            }
+        }
+        for effect in sends {
+            match effect {
+                core::Effect::Send { to, message } => {
+                    self.send(id, to, PeerMessage::Raft(message));
+                }
+                core::Effect::SendSnapshot { to, number } => self.send_snapshot(now, id, to, number),
+                core::Effect::Restore(meta) => self.restore(id, meta),
+                core::Effect::ReadReady { id: read, index } => self.read_answered(id, read, Ok(index)),
+                core::Effect::ReadFailed { id: read } => {
+                    let leader = self.groups.get(&id).and_then(Group::formed).and_then(|formed| formed.raft.leader());
+                    self.read_answered(id, read, Err(leader));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    // ---- the log ----
+
+    /// Cuts writes, as many as may be in flight. Commit indexes ride along: they let the next start apply at once.
+    fn write_log(&mut self, now: Time) {
+        if self.storage.pending_bytes() > 0 {
+            for group in self.groups.values_mut() {
+                let Some(commit) = group.formed().map(|formed| formed.raft.commit_index()) else { continue };
+                if commit > group.recorded_commit {
+                    self.storage.append(Record::Commit { group: group.id, index: commit });
+                    group.recorded_commit = commit;
+                }
+            }
+        }
+        while self.storage.writes_in_flight() < self.settings.writes_in_flight && self.storage.cut().is_some() {
+            self.log_writes += 1;
+        }
+        if !self.storage.watermark_due() {
+            self.idle_since = None;
+        } else if now >= *self.idle_since.get_or_insert(now) + WATERMARK_AFTER {
+            self.storage.cut_watermark();
+            self.idle_since = None;
+        }
+    }
+
+    fn take_disk_work(&mut self, now: Time) {
+        self.on_storage_events(now);
+        for (id, work) in self.storage.take_work() {
+            self.effects.push(Effect::Disk { id, work });
+        }
+    }
+
+    fn on_storage_events(&mut self, now: Time) {
+        for event in self.storage.take_events() {
+            match event {
+                StorageEvent::Ready => self.on_ready(),
+                StorageEvent::Written { through, .. } => self.on_written(now, through),
+                StorageEvent::EntriesRead { token, entries, .. } => match self.reads.waiting.remove(&token) {
+                    Some(ReadPurpose::Apply(id)) => match entries {
+                        Ok(entries) => self.entries_to_deliver(id, entries),
+                        Err(error) => {
+                            self.stop_group(id, format!("entries to apply cannot be read: {error}"));
+                        }
+                    },
+                    Some(ReadPurpose::Fetch(id, to)) => {
+                        if let Some(group) = self.groups.get_mut(&id) {
+                            match entries {
+                                Ok(entries) => group.run(|raft| raft.fetched(now, to, entries)),
+                                Err(_) => group.run(|raft| raft.fetch_failed(now, to)),
+                            };
+                        }
+                    }
+                    Some(ReadPurpose::Chunk(..)) | None => {}
+                },
+                StorageEvent::SnapshotRead { token, offset, bytes, .. } => {
+                    if let Some(ReadPurpose::Chunk(id, to, number)) = self.reads.waiting.remove(&token) {
+                        self.chunk_read(now, id, to, number, offset, bytes.ok());
+                    }
+                }
+                StorageEvent::SnapshotProgress { group, origin, file_bytes } => {
+                    self.on_snapshot_progress(group, origin, file_bytes);
+                }
+                StorageEvent::SnapshotStored { group, origin, meta, first_entry, lineage, file } => {
+                    self.on_snapshot_stored(now, group, origin, meta, first_entry, lineage, file);
+                }
+                StorageEvent::SnapshotFailed { group, origin, error } => {
+                    self.on_snapshot_not_stored(now, group, origin, error.to_string());
+                }
+                StorageEvent::DirectoryRefused => {}
+                StorageEvent::Room { has_room } => {
+                    let message = if has_room {
+                        "the disk has room again: proposals are taken"
+                    } else {
+                        "the disk is full: proposals are refused until there is room"
+                    };
+                    self.effects.push(Effect::Notice(Notice::Warning { message: message.into() }));
+                }
+                StorageEvent::Failed { error } => self.stop_server(error.to_string()),
+            }
+        }
+    }
+
+    fn on_ready(&mut self) {
+        self.is_ready = true;
+        let ids: Vec<_> = self.groups.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.form_if_complete(id));
+    }
+
+    /// Everything through this record is on this server's disk.
+    fn on_written(&mut self, now: Time, through: RecordNumber) {
+        let formed: Vec<_> = self.forming_records.extract_if(.., |(record, _)| *record <= through).collect();
+        for (_, id) in formed {
+            self.formed(now, id);
+        }
+        for group in self.groups.values_mut() {
+            let mut durable = None;
+            while let Some((_, mark)) = group.marks.pop_front_if(|(record, _)| *record <= through) {
+                durable = Some(mark);
+            }
+            if let Some(mark) = durable {
+                group.run(|raft| raft.persisted(now, mark));
+            }
+        }
+        self.snapshot_marks_durable(through);
+    }
+
+    // ---- the end ----
+
+    /// The server can take part no more: its log failed, or its directory is a copy. It lives on to answer its host.
+    fn stop_server(&mut self, reason: String) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.stopped = Some(reason.clone());
+        self.close_all();
+        let ids: Vec<_> = self.groups.keys().copied().collect();
+        for id in ids {
+            self.stop_group(id, reason.clone());
+        }
+        self.effects.push(Effect::Notice(Notice::ServerStopped { reason }));
+    }
+
+    fn on_close(&mut self) {
+        self.is_closed = true;
+        self.close_all();
+        for group in self.groups.values_mut() {
+            group.end_all(Unknown::Closed, &NotApplied::Closed, &mut self.effects);
+        }
+    }
+
+    /// Tells the host what has changed.
+    fn tell(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Phase::Formed(formed) = &group.phase else { return };
+        let raft = &formed.raft;
+        let told = Told {
+            role: group.role(),
+            term: raft.hard_state().term,
+            leader: raft.leader(),
+            configuration_index: raft.configuration_at(u64::MAX).0,
+        };
+        let before = std::mem::replace(&mut group.told, told);
+        if before == told && group.stopped.is_none() {
+            return;
+        }
+        let configuration =
+            (before.configuration_index != told.configuration_index).then(|| raft.configuration().clone());
+        if (before.role, before.term, before.leader) != (told.role, told.term, told.leader) {
+            let Told { role, term, leader, .. } = told;
+            self.effects.push(Effect::Notice(Notice::Role { group: id, role, term, leader }));
+        }
+        if let Some(configuration) = configuration {
+            self.effects.push(Effect::Notice(Notice::Configuration { group: id, configuration }));
+            self.know_members(id);
+        }
+        self.tell_stopped(id);
+    }
+
+    fn tell_stopped(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if let Some(reason) = group.stopped.clone().filter(|_| !std::mem::replace(&mut group.told_stopped, true)) {
+            self.stop_group(id, reason.clone());
+            self.effects.push(Effect::Notice(Notice::GroupStopped { group: id, reason }));
         }
     }
 }

@@ -55,3 +55,32 @@ impl Default for Settings {
         }
     }
 }
+
+impl Settings {
+    /// Whether every setting is within its bounds; if not, which one, and what would be.
+    pub fn check(&self) -> Result<(), String> {
+        if self.election_timeout < self.heartbeat_interval * 3 || self.heartbeat_interval.is_zero() {
+            return Err(format!(
+                "election_timeout ({:?}) must be at least three times heartbeat_interval ({:?})",
+                self.election_timeout, self.heartbeat_interval
+            ));
+        }
+        if self.max_entry_bytes == 0 || self.max_entry_bytes > 1 << 30 {
+            return Err(format!("max_entry_bytes ({}) must be between 1 and 1 GiB", self.max_entry_bytes));
+        }
+        if self.writes_in_flight == 0 {
+            return Err("writes_in_flight must be at least 1".into());
+        }
+        for (name, value) in [
+            ("in_flight_bytes", self.in_flight_bytes),
+            ("uncommitted_bytes", self.uncommitted_bytes),
+            ("queue_bytes", self.queue_bytes),
+            ("connection_bytes", self.connection_bytes),
+        ] {
+            if value < 4096 {
+                return Err(format!("{name} ({value}) must be at least 4096"));
+            }
+        }
+        Ok(())
+    }
+}

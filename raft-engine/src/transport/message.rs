@@ -10,7 +10,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::Violation;
-use super::frame::{FrameDraft, FrameKind};
+use super::frame::{Frame, FrameCutter, FrameDraft, FrameKind, MAX_FRAME_BYTES};
 use crate::codec;
 use crate::types::{
     AppendOutcome, Entry, EntryKind, FIRST_INDEX, GroupId, Index, Lineage, LogTime, Message, Position, SnapshotMeta,
@@ -419,5 +419,25 @@ impl Encoded {
     /// One frame with all of it, which must fit.
     pub(super) fn into_frame(self, group: GroupId) -> super::frame::Frame {
         self.draft.finish(self.kind, group, self.payloads)
+    }
+}
+
+/// The message of a core that a frame of ours carries, if it carries a whole one and nothing else.
+pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
+    let whole = FrameCutter::default().next(&mut frame.to_bytes(), MAX_FRAME_BYTES).ok()??;
+    let is_core = matches!(
+        whole.kind,
+        FrameKind::PreVote
+            | FrameKind::PreVoteReply
+            | FrameKind::Vote
+            | FrameKind::VoteReply
+            | FrameKind::Append
+            | FrameKind::AppendReply
+            | FrameKind::Heartbeat
+            | FrameKind::HeartbeatReply
+    );
+    match is_core.then(|| PeerMessage::decode(whole.kind, &whole.metadata, whole.payload)) {
+        Some(Ok(PeerMessage::Raft(message))) => Some((whole.group, message)),
+        _ => None,
     }
 }

@@ -21,4 +21,4 @@ pub use connection::{Connection, ConnectionEvent, ConnectionLimits};
 pub use error::Violation;
 pub use frame::{Frame, FrameKind, HEADER_BYTES, MAX_FRAME_BYTES};
 pub use handshake::{Holds, Local, PROTOCOL_VERSION, Peer, Purpose, Refusal, RefusalKind, RefusedBy, Registry};
-pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal};
+pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal, core_message};

@@ -1,0 +1,168 @@
+//! One group at this server: its core, and what the driver must remember between the core's effects and the host.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::formation::Forming;
+use super::snapshots::Snapshots;
+use super::{Effect, NotApplied, Outcome, Role, Ticket, Unknown};
+use crate::core::{self, Mark, Raft};
+use crate::storage::RecordNumber;
+use crate::types::{Entry, GroupId, Identity, Index, Lineage, LogTime, ServerId, Term};
+
+/// How far a group has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// No synced entry 1 yet.
+    Forming(Forming),
+    /// Runs Raft.
+    Formed(Box<Formed>),
+}
+
+/// A group with its entry 1.
+#[derive(Debug)]
+pub(super) struct Formed {
+    pub(super) raft: Raft,
+    pub(super) first_entry: Entry,
+    pub(super) lineage: Lineage,
+    /// Of the arguments that formed it.
+    pub(super) digest: [u8; 32],
+}
+
+/// A proposal in the log whose outcome the host waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) index: Index,
+    pub(super) term: Term,
+    pub(super) ticket: Ticket,
+}
+
+/// What the state machine has been given and not yet applied.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Batches on their way: last index and bytes.
+    pub(super) outstanding: VecDeque<(Index, usize)>,
+    pub(super) outstanding_bytes: usize,
+    /// The last index that the state machine has applied.
+    pub(super) applied: Index,
+    /// The log time of the last entry given.
+    pub(super) log_time: Option<LogTime>,
+    /// Entries are being read from the log.
+    pub(super) is_reading: bool,
+    /// The state machine is being replaced by a snapshot.
+    pub(super) is_restoring: bool,
+}
+
+/// What the host was last told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Told {
+    pub(super) role: Role,
+    pub(super) term: Term,
+    pub(super) leader: Option<ServerId>,
+    pub(super) configuration_index: Index,
+}
+
+/// One group at this server.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) phase: Phase,
+    /// Why it stopped, if it did. Nothing happens in it any more.
+    pub(super) stopped: Option<String>,
+    /// Proposals in the log, ascending by index.
+    pub(super) proposals: VecDeque<Pending>,
+    /// Linearizable reads in the core.
+    pub(super) reads: BTreeMap<u64, Ticket>,
+    pub(super) next_read: u64,
+    /// Which core mark is durable with which record.
+    pub(super) marks: VecDeque<(RecordNumber, Mark)>,
+    /// The commit index last recorded in the log, as a hint for the next start.
+    pub(super) recorded_commit: Index,
+    pub(super) delivery: Delivery,
+    pub(super) snapshots: Snapshots,
+    pub(super) told: Told,
+    /// The host knows that the group stopped.
+    pub(super) told_stopped: bool,
+}
+
+impl Group {
+    pub(super) fn new(id: GroupId, phase: Phase) -> Self {
+        Self {
+            id,
+            phase,
+            stopped: None,
+            proposals: VecDeque::new(),
+            reads: BTreeMap::new(),
+            next_read: 1,
+            marks: VecDeque::new(),
+            recorded_commit: 0,
+            delivery: Delivery::default(),
+            snapshots: Snapshots::default(),
+            told: Told { role: Role::Forming, term: 0, leader: None, configuration_index: 0 },
+            told_stopped: false,
+        }
+    }
+
+    /// The formed part, unless the group stopped.
+    pub(super) fn formed(&self) -> Option<&Formed> {
+        match &self.phase {
+            Phase::Formed(formed) if self.stopped.is_none() => Some(formed),
+            _ => None,
+        }
+    }
+
+    /// Runs the core. A panic in it is a broken invariant: the group stops where it is, with the report, and nothing more
+    /// of it reaches the disk or a peer.
+    pub(super) fn run<R>(&mut self, step: impl FnOnce(&mut Raft) -> R) -> Option<R> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        let Phase::Formed(formed) = &mut self.phase else { return None };
+        match catch_unwind(AssertUnwindSafe(|| step(&mut formed.raft))) {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                self.stopped = Some(format!("an invariant of the core is broken: {}", panic_message(&*panic)));
+                None
+            }
+        }
+    }
+
+    /// The identity that `id` must have to count here.
+    pub(super) fn identity_of(&self, id: ServerId) -> Option<Identity> {
+        self.formed()?.raft.configuration().member(id).map(|member| member.identity)
+    }
+
+    /// What it is, for the host.
+    pub(super) fn role(&self) -> Role {
+        match &self.phase {
+            Phase::Forming(_) => Role::Forming,
+            Phase::Formed(formed) => match formed.raft.role() {
+                core::RoleName::Follower => Role::Follower,
+                core::RoleName::PreCandidate => Role::PreCandidate,
+                core::RoleName::Candidate => Role::Candidate,
+                core::RoleName::Leader => Role::Leader,
+            },
+        }
+    }
+
+    /// Ends everything that waits, as nothing will come of it here.
+    pub(super) fn end_all(&mut self, unknown: Unknown, not_applied: &NotApplied, effects: &mut Vec<Effect>) {
+        let proposals: Vec<_> = self.proposals.drain(..).map(|pending| pending.ticket).collect();
+        complete(self.id, proposals, Outcome::Unknown(unknown), effects);
+        let mut rest: Vec<_> = std::mem::take(&mut self.reads).into_values().collect();
+        rest.append(&mut self.snapshots.waiting);
+        complete(self.id, rest, Outcome::NotApplied(not_applied.clone()), effects);
+    }
+}
+
+/// Tells the host how these ended; nothing, if there is none.
+pub(super) fn complete(group: GroupId, tickets: Vec<Ticket>, outcome: Outcome, effects: &mut Vec<Effect>) {
+    if !tickets.is_empty() {
+        effects.push(Effect::Complete { group, tickets, outcome });
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,532 @@
+//! Connections to peers: whom to dial and when, who is met there, and what their messages are worth.
+//!
+//! Every server dials every peer and sends only on what it dialled; on what it accepted it only listens. What a message
+//! is worth depends on who says it: the identity met in the handshake must be the one that the group's configuration
+//! names, and the lineage said on the connection must be the group's own.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::formation::Introduction;
+use super::group::Phase;
+use super::{ConnectionId, Driver, Effect, Notice};
+use crate::storage::Record;
+use crate::transport::{
+    Backoff, Connection, ConnectionEvent, ConnectionLimits, Holds, Local, Peer, PeerMessage, Purpose, Refusal,
+    RefusalKind, RefusedBy, Registry,
+};
+use crate::types::{GroupId, Identity, Incarnation, Lineage, Message, ServerId, Time};
+
+/// What the driver knows of one peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Where to dial it.
+    address: String,
+    backoff: Backoff,
+    /// The connection for messages that was dialled last, and is not over.
+    dialled: Option<ConnectionId>,
+    /// The last refusal that the host was told of: it is told again only of another.
+    last_refusal: Option<String>,
+}
+
+/// One stream.
+struct Stream {
+    /// `None` until what was dialled stands.
+    connection: Option<Connection>,
+    /// Whom we dialled, and why.
+    dialled: Option<(ServerId, Purpose)>,
+    /// When a dial that has no result is given up.
+    dial_deadline: Time,
+    /// What the peer said of its groups.
+    lineages: BTreeMap<GroupId, Lineage>,
+}
+
+/// All peers and streams of a server.
+#[derive(Default)]
+pub(super) struct Links {
+    peers: BTreeMap<ServerId, Link>,
+    streams: BTreeMap<ConnectionId, Stream>,
+    dials: u64,
+}
+
+/// What a handshake asks (section "Identity" of docs/architecture.md).
+struct Acquaintance<'a> {
+    bound: &'a BTreeMap<ServerId, Identity>,
+    remembered: &'a BTreeMap<Identity, Incarnation>,
+    history: &'a [Incarnation],
+}
+
+impl Registry for Acquaintance<'_> {
+    fn check_peer(&self, id: ServerId, identity: Identity) -> Result<(), Refusal> {
+        match self.bound.get(&id) {
+            Some(bound) if *bound != identity => Err(Refusal::new(
+                RefusalKind::IdentityBound,
+                format!(
+                    "server id {id} belongs to the data directory {bound}, not to {identity}: a directory that is new, \
+                     wiped or copied from elsewhere may have forgotten votes and never takes part under an old id. Put \
+                     the old directory back, or start with an empty one under a new id and add that"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn remembered(&self, identity: Identity) -> Option<Incarnation> {
+        self.remembered.get(&identity).copied()
+    }
+
+    fn history_holds(&self, pair: Incarnation) -> Holds {
+        if self.history.contains(&pair) {
+            Holds::Yes
+        } else if self.history.first().is_some_and(|oldest| pair.number < oldest.number) {
+            Holds::TooOld
+        } else {
+            Holds::No
+        }
+    }
+}
+
+impl Links {
+    /// Where to dial a peer.
+    pub(super) fn address_of(&self, id: ServerId) -> Option<String> {
+        self.peers.get(&id).map(|link| link.address.clone())
+    }
+
+    /// Who is met at the connection for messages that we dialled to `id`, if its handshake is done.
+    pub(super) fn met(&self, id: ServerId) -> Option<&Peer> {
+        let dialled = self.peers.get(&id)?.dialled?;
+        self.streams.get(&dialled)?.connection.as_ref()?.peer()
+    }
+
+    /// Peers to whom messages can go now.
+    pub(super) fn connected(&self) -> Vec<ServerId> {
+        self.peers.keys().copied().filter(|&id| self.met(id).is_some()).collect()
+    }
+
+    /// The most bytes queued for one connection, and for all.
+    pub(super) fn pending_bytes(&self) -> (usize, usize) {
+        let each =
+            || self.streams.values().filter_map(|stream| stream.connection.as_ref()).map(Connection::pending_bytes);
+        (each().max().unwrap_or(0), each().sum())
+    }
+
+    /// When something here comes due.
+    pub(super) fn deadline(&self) -> Time {
+        let idle = self.peers.values().filter(|link| link.dialled.is_none()).map(|link| link.backoff.deadline());
+        let streams = self
+            .streams
+            .values()
+            .map(|stream| stream.connection.as_ref().map_or(stream.dial_deadline, Connection::deadline));
+        idle.chain(streams).min().unwrap_or(Time::NEVER)
+    }
+}
+
+impl Driver {
+    /// Peers to dial: the members of all groups.
+    pub(super) fn know_peer(&mut self, id: ServerId, address: &str) {
+        if id == self.me.id {
+            return;
+        }
+        let address = self.settings.peer_addresses.get(&id).map_or(address, String::as_str);
+        let seed = self.random.u64(..);
+        let link = self.links.peers.entry(id).or_insert_with(|| Link {
+            address: address.to_owned(),
+            backoff: Backoff::new(Backoff::SHORTEST, Backoff::LONGEST, seed),
+            dialled: None,
+            last_refusal: None,
+        });
+        if link.address != address {
+            address.clone_into(&mut link.address);
+        }
+    }
+
+    fn local(&self) -> Local {
+        Local::new(self.me.cluster.clone(), self.me.id, self.identity, self.incarnation)
+    }
+
+    fn limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max_entry_bytes: self.settings.max_entry_bytes,
+            connection_bytes: self.settings.connection_bytes,
+            ..ConnectionLimits::default()
+        }
+    }
+
+    /// Dials whoever is due, and gives up what takes too long.
+    pub(super) fn tick_links(&mut self, now: Time) {
+        if !self.may_speak() {
+            return;
+        }
+        let due: Vec<_> = (self.links.peers.iter())
+            .filter(|(_, link)| link.dialled.is_none() && link.backoff.deadline() <= now)
+            .map(|(&id, link)| (id, link.address.clone()))
+            .collect();
+        for (id, address) in due {
+            let connection = self.dial(now, id, address, Purpose::Messages);
+            if let Some(link) = self.links.peers.get_mut(&id) {
+                link.dialled = Some(connection);
+            }
+        }
+        let late: Vec<_> = (self.links.streams.iter())
+            .filter(|(_, stream)| now >= stream.connection.as_ref().map_or(stream.dial_deadline, Connection::deadline))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in late {
+            let mut events = Vec::new();
+            match self.links.streams.get_mut(&id).map(|stream| &mut stream.connection) {
+                Some(Some(connection)) => connection.expire(now, &mut events),
+                Some(None) => {
+                    self.effects.push(Effect::Close { connection: id });
+                    self.on_closed(now, id);
+                }
+                None => {}
+            }
+            self.on_connection_events(now, id, events);
+        }
+    }
+
+    /// Opens a stream to a peer.
+    pub(super) fn dial(&mut self, now: Time, to: ServerId, address: String, purpose: Purpose) -> ConnectionId {
+        self.links.dials += 1;
+        let connection = ConnectionId(2 * self.links.dials);
+        let stream = Stream {
+            connection: None,
+            dialled: Some((to, purpose)),
+            dial_deadline: now + self.limits().handshake_timeout,
+            lineages: BTreeMap::new(),
+        };
+        self.links.streams.insert(connection, stream);
+        self.effects.push(Effect::Dial { connection, address });
+        connection
+    }
+
+    pub(super) fn on_dialled(&mut self, now: Time, id: ConnectionId) {
+        let (local, limits) = (self.local(), self.limits());
+        let Some(stream) = self.links.streams.get_mut(&id) else { return };
+        if let Some((to, purpose)) = stream.dialled {
+            stream.connection = Some(Connection::dial(local, to, purpose, limits, now));
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, now: Time, id: ConnectionId) {
+        if !self.may_speak() {
+            return self.effects.push(Effect::Close { connection: id });
+        }
+        let connection = Some(Connection::accept(self.local(), self.limits(), now));
+        let stream = Stream { connection, dialled: None, dial_deadline: Time::NEVER, lineages: BTreeMap::new() };
+        self.links.streams.insert(id, stream);
+    }
+
+    pub(super) fn on_received(&mut self, now: Time, id: ConnectionId, bytes: Bytes) {
+        let registry = Acquaintance { bound: &self.bound, remembered: &self.remembered, history: &self.history };
+        let Some(stream) = self.links.streams.get_mut(&id) else { return };
+        let Some(connection) = &mut stream.connection else { return };
+        let mut events = Vec::new();
+        connection.receive(bytes, now, &registry, &mut events);
+        self.on_connection_events(now, id, events);
+    }
+
+    pub(super) fn on_sent(&mut self, now: Time, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = self.links.streams.get_mut(&id).and_then(|stream| stream.connection.as_mut()) {
+            connection.sent(bytes, now);
+        }
+    }
+
+    /// A stream ended, or never began.
+    pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId) {
+        let Some(stream) = self.links.streams.remove(&id) else { return };
+        if let Some((to, Purpose::Messages)) = stream.dialled
+            && let Some(link) = self.links.peers.get_mut(&to)
+            && link.dialled == Some(id)
+        {
+            link.dialled = None;
+            link.backoff.failed(now);
+        }
+        if let Some(peer) = stream.connection.as_ref().and_then(Connection::peer) {
+            self.forget_introduction(peer.id);
+        }
+        self.snapshot_connection_closed(now, id);
+    }
+
+    /// Closes a stream from our side. What was given to it still goes out.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        if let Some(stream) = self.links.streams.remove(&id) {
+            if let Some((to, Purpose::Messages)) = stream.dialled
+                && let Some(link) = self.links.peers.get_mut(&to)
+                && link.dialled == Some(id)
+            {
+                link.dialled = None;
+            }
+            self.effects.push(Effect::Close { connection: id });
+        }
+    }
+
+    /// Closes everything.
+    pub(super) fn close_all(&mut self) {
+        let all: Vec<_> = self.links.streams.keys().copied().collect();
+        all.into_iter().for_each(|id| self.close(id));
+    }
+
+    fn forget_introduction(&mut self, peer: ServerId) {
+        for group in self.groups.values_mut() {
+            if let Phase::Forming(forming) = &mut group.phase {
+                forming.introduced.remove(&peer);
+            }
+        }
+    }
+
+    fn on_connection_events(&mut self, now: Time, id: ConnectionId, events: Vec<ConnectionEvent>) {
+        for event in events {
+            match event {
+                ConnectionEvent::Established(peer) => self.on_established(now, id, &peer),
+                ConnectionEvent::Message { group, message } => self.on_peer_message(now, id, group, message),
+                ConnectionEvent::Refused { by, peer, refusal } => self.on_refused(now, id, by, peer, &refusal),
+                ConnectionEvent::CopyDetected { told_by, pair } => {
+                    let reason = format!(
+                        "server {told_by} has met this data directory as incarnation {}, which its history does not \
+                         hold: the directory is a copy, or was restored from one",
+                        pair.number
+                    );
+                    self.storage.refuse_directory(reason.clone());
+                    self.stop_server(reason);
+                }
+                ConnectionEvent::Violation(violation) => {
+                    let message = format!("a connection broke the protocol and was closed: {violation}");
+                    self.effects.push(Effect::Notice(Notice::Warning { message }));
+                }
+            }
+        }
+        self.bury_if_over(now, id);
+    }
+
+    /// A connection that is over has its last frames sent, and is closed.
+    fn bury_if_over(&mut self, now: Time, id: ConnectionId) {
+        let Some(stream) = self.links.streams.get_mut(&id) else { return };
+        let Some(connection) = stream.connection.as_mut().filter(|connection| connection.is_closed()) else { return };
+        while let Some(frame) = connection.next_frame(now) {
+            self.effects.push(Effect::Send { connection: id, frame });
+        }
+        self.effects.push(Effect::Close { connection: id });
+        self.on_closed(now, id);
+    }
+
+    fn on_refused(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        by: RefusedBy,
+        peer: Option<(ServerId, Identity)>,
+        refusal: &Refusal,
+    ) {
+        let dialled = self.links.streams.get(&id).and_then(|stream| stream.dialled).map(|(to, _)| to);
+        let who = peer.map(|(id, _)| id).or(dialled);
+        let reason = match by {
+            RefusedBy::Us => format!("refused a peer: {refusal}"),
+            RefusedBy::Peer => format!("refused by a peer: {refusal}"),
+        };
+        if let Some(link) = who.and_then(|who| self.links.peers.get_mut(&who)) {
+            if refusal.kind != RefusalKind::Replaced && dialled.is_some() {
+                link.backoff.refused(now);
+            }
+            if link.last_refusal.as_ref() == Some(&reason) {
+                return;
+            }
+            link.last_refusal = Some(reason.clone());
+        }
+        let identity = peer.map(|(_, identity)| identity);
+        self.effects.push(Effect::Notice(Notice::Refused { peer: who, identity, reason }));
+    }
+
+    /// A handshake is done.
+    fn on_established(&mut self, now: Time, id: ConnectionId, peer: &Peer) {
+        if peer.may_remember && self.remembered.get(&peer.identity) != Some(&peer.incarnation) {
+            self.remembered.insert(peer.identity, peer.incarnation);
+            let record = Record::PeerIncarnation { identity: peer.identity, incarnation: peer.incarnation };
+            self.storage.append(record);
+        }
+        self.close_older(id, peer);
+        let is_dialled = self.links.streams.get(&id).is_some_and(|stream| stream.dialled.is_some());
+        match (is_dialled, peer.purpose) {
+            (true, Purpose::Snapshot) => self.snapshot_connection_ready(id),
+            (true, Purpose::Messages) => {
+                if let Some(link) = self.links.peers.get_mut(&peer.id) {
+                    link.backoff.succeeded();
+                    link.last_refusal = None;
+                }
+                let groups: Vec<_> = self.groups.keys().copied().collect();
+                for group in groups {
+                    self.introduce(group, peer.id);
+                    if let Some(group) = self.groups.get_mut(&group) {
+                        group.run(|raft| raft.peer_reconnected(now, peer.id));
+                    }
+                }
+            }
+            (false, _) => {
+                // Whoever reaches us can be reached: no need to wait any longer.
+                if let Some(link) = self.links.peers.get_mut(&peer.id).filter(|link| link.dialled.is_none()) {
+                    link.backoff.succeeded();
+                }
+            }
+        }
+    }
+
+    /// A newer accepted connection takes the place of an older one of the same directory and purpose; and nothing of an
+    /// id stays open that was met under another identity: what it said there may not be what it knows now.
+    fn close_older(&mut self, newer: ConnectionId, peer: &Peer) {
+        let is_accepted = self.links.streams.get(&newer).is_some_and(|stream| stream.dialled.is_none());
+        let older: Vec<_> = (self.links.streams.iter())
+            .filter(|&(&id, stream)| {
+                let Some(other) = stream.connection.as_ref().and_then(Connection::peer) else { return false };
+                let is_other_directory = other.identity != peer.identity;
+                let is_replaced = is_accepted && stream.dialled.is_none() && other.purpose == peer.purpose;
+                id != newer && other.id == peer.id && (is_other_directory || is_replaced)
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in older {
+            self.forget_introduction(peer.id);
+            self.close(id);
+        }
+    }
+
+    // ---- messages ----
+
+    /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
+    /// lost.
+    pub(super) fn send(&mut self, id: GroupId, to: ServerId, message: PeerMessage) -> bool {
+        let Some(group) = self.groups.get(&id) else { return false };
+        let lineage = group.formed().map(|formed| formed.lineage);
+        let must_be = group.identity_of(to);
+        let Some(link) = self.links.peers.get(&to) else { return false };
+        let Some(stream) = link.dialled.and_then(|dialled| self.links.streams.get_mut(&dialled)) else { return false };
+        let Some(connection) = &mut stream.connection else { return false };
+        let Some(peer) = connection.peer() else { return false };
+        if must_be.is_some_and(|identity| identity != peer.identity) {
+            return false;
+        }
+        connection.send(id, lineage, &message)
+    }
+
+    /// Says something of a group on this very connection.
+    pub(super) fn send_on(&mut self, connection: ConnectionId, id: GroupId, message: &PeerMessage) -> bool {
+        let lineage = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+        let stream = self.links.streams.get_mut(&connection);
+        let connection = stream.and_then(|stream| stream.connection.as_mut());
+        connection.is_some_and(|connection| connection.send(id, lineage, message))
+    }
+
+    /// Hands out what the connections release.
+    pub(super) fn send_frames(&mut self, now: Time) {
+        for (&id, stream) in &mut self.links.streams {
+            let Some(connection) = &mut stream.connection else { continue };
+            while let Some(frame) = connection.next_frame(now) {
+                self.effects.push(Effect::Send { connection: id, frame });
+            }
+        }
+    }
+
+    fn on_peer_message(&mut self, now: Time, connection: ConnectionId, id: GroupId, message: PeerMessage) {
+        let Some(stream) = self.links.streams.get_mut(&connection) else { return };
+        let Some(peer) = stream.connection.as_ref().and_then(Connection::peer).cloned() else { return };
+        if let PeerMessage::Lineage(lineage) = message {
+            stream.lineages.insert(id, lineage);
+        }
+        let said = stream.lineages.get(&id).copied();
+        let from = peer.id;
+        if self.is_closed || self.stopped.is_some() {
+            return;
+        }
+        match message {
+            PeerMessage::Introduce { digest, formed } => {
+                self.on_introduce(
+                    id,
+                    from,
+                    digest,
+                    Introduction { identity: peer.identity, is_formed: formed.is_some() },
+                );
+            }
+            PeerMessage::EntryOneRequest { digest } => self.on_entry_one_request(id, from, digest),
+            PeerMessage::EntryOne { entry } => self.on_entry_one(id, from, entry),
+            PeerMessage::FormationRefused { reason } => self.on_formation_refused(id, from, reason),
+            PeerMessage::Lineage(lineage) => {
+                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+                if let Some(own) = own.filter(|own| *own != lineage) {
+                    self.send(id, from, PeerMessage::LineageRefused(own));
+                    self.other_lineage(id, &peer, lineage, own);
+                }
+            }
+            PeerMessage::LineageRefused(lineage) => {
+                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+                if let Some(own) = own.filter(|own| *own != lineage) {
+                    self.other_lineage(id, &peer, lineage, own);
+                }
+            }
+            message => {
+                let Some(group) = self.groups.get(&id) else { return };
+                let is_ours = group.formed().is_some_and(|formed| said == Some(formed.lineage));
+                if is_ours && group.identity_of(from) == Some(peer.identity) {
+                    self.on_member_message(now, connection, id, from, message);
+                }
+            }
+        }
+    }
+
+    fn other_lineage(&mut self, id: GroupId, peer: &Peer, theirs: Lineage, own: Lineage) {
+        let reason = format!(
+            "group {id} of server {} has the lineage {theirs}, and ours has {own}: they are different groups under one \
+             id, and do not talk. Start one of them under another group id, or in another cluster",
+            peer.id
+        );
+        let notice = Notice::Refused { peer: Some(peer.id), identity: Some(peer.identity), reason };
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    /// A message from a server that the group's configuration names, by id and identity.
+    fn on_member_message(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: GroupId,
+        from: ServerId,
+        message: PeerMessage,
+    ) {
+        match message {
+            PeerMessage::Raft(message) => {
+                if !is_well_formed(&message) {
+                    let message = format!("group {id}: server {from} sent a message that no server sends; dropped");
+                    return self.effects.push(Effect::Notice(Notice::Warning { message }));
+                }
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.run(|raft| raft.receive(now, from, message));
+                }
+            }
+            PeerMessage::SnapshotStart { term, number, meta, entry_one: _ } => {
+                self.on_snapshot_start(now, id, from, connection, term, number, meta);
+            }
+            PeerMessage::SnapshotChunk { position, offset, crc, bytes } => {
+                self.on_snapshot_piece(id, connection, position, offset, crc, bytes);
+            }
+            PeerMessage::SnapshotProgress { number, durable_bytes, is_installed, .. } => {
+                self.on_receiver_progress(now, id, from, number, durable_bytes, is_installed);
+            }
+            PeerMessage::SnapshotRefused { number, reason, .. } => {
+                self.on_receiver_refusal(now, id, from, number, reason);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What every message of an honest peer keeps, so that the core may assert it.
+fn is_well_formed(message: &Message) -> bool {
+    let Message::Append { term, previous, entries, .. } = message else { return true };
+    let mut before = *previous;
+    entries.iter().all(|entry| {
+        let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
+        let is_readable = entry.kind != crate::types::EntryKind::Configuration
+            || crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok();
+        before = entry.position();
+        follows && is_readable
+    })
+}

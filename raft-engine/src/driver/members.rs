@@ -1,0 +1,272 @@
+//! Starting a group at this server: forming it with the other initial members, or continuing it from the log.
+
+use super::formation::{self, Forming, Introduction};
+use super::group::{Formed, Group, Phase};
+use super::{Driver, Effect, Notice, StartHow};
+use crate::core::{Options, Raft, Restored};
+use crate::storage::{Record, RecoveredGroup};
+use crate::transport::PeerMessage;
+use crate::types::{Configuration, Entry, EntryKind, GroupId, Index, Position, ServerId, Time};
+
+impl Driver {
+    pub(super) fn on_start_group(
+        &mut self,
+        now: Time,
+        id: GroupId,
+        how: StartHow,
+        applied: Index,
+    ) -> Result<(), String> {
+        if self.groups.contains_key(&id) {
+            return Err(format!("group {id} is started already"));
+        }
+        if self.is_closed || self.stopped.is_some() {
+            return Err("the server is closed, or stopped".into());
+        }
+        let recovered = self.recovered.get(&id).filter(|recovered| recovered.first_entry.is_some());
+        let forming = match &how {
+            StartHow::Restart => None,
+            StartHow::Bootstrap(members) => Some(Forming::new(&self.me.cluster, id, self.me.id, members.clone())?),
+        };
+        match (recovered, forming) {
+            (None, None) => Err(format!("group {id} is not in the data directory: bootstrap it")),
+            (None, Some(_)) if applied > 0 => {
+                Err(format!("the host says that it has applied entry {applied} of a group that is not formed yet"))
+            }
+            (None, Some(forming)) => {
+                for member in &forming.members {
+                    self.know_peer(member.id, &member.address);
+                }
+                self.groups.insert(id, Group::new(id, Phase::Forming(forming)));
+                self.form_if_complete(id);
+                Ok(())
+            }
+            (Some(recovered), forming) => {
+                let first_entry = recovered.first_entry.clone().ok_or("entry 1 is missing")?;
+                let formed = formation::read_entry(&first_entry)?;
+                if forming.is_some_and(|forming| forming.digest != formed.digest()) {
+                    return Err(format!(
+                        "group {id} was formed with other arguments (cluster, group or member list): start it with \
+                         those, or as a restart"
+                    ));
+                }
+                if applied > recovered.last.index {
+                    return Err(format!(
+                        "the host says that it has applied entry {applied}, but the log of group {id} ends at {}: its \
+                         state and this data directory do not belong together",
+                        recovered.last.index
+                    ));
+                }
+                let recovered = self.recovered.remove(&id).ok_or("recovered a moment ago")?;
+                self.continue_group(now, recovered, applied)
+            }
+        }
+    }
+
+    /// Continues a group that the log holds.
+    fn continue_group(&mut self, now: Time, recovered: RecoveredGroup, applied: Index) -> Result<(), String> {
+        let id = recovered.group;
+        let first_entry = recovered.first_entry.ok_or("entry 1 is missing")?;
+        let first = formation::read_entry(&first_entry)?;
+        let digest = first.digest();
+        let mut configurations = match &recovered.snapshot {
+            Some((meta, _)) => vec![(meta.configuration_index, meta.configuration.clone())],
+            None => vec![(first_entry.index, first.into_configuration())],
+        };
+        for entry in recovered.configurations.iter().filter(|entry| entry.kind == EntryKind::Configuration) {
+            let configuration: Configuration =
+                crate::codec::decode(&entry.payload).map_err(|error| format!("entry {}: {error}", entry.index))?;
+            configurations.push((entry.index, configuration));
+        }
+        let base = recovered.snapshot.as_ref().map_or(Position::default(), |(meta, _)| meta.position);
+        let restored = Restored {
+            hard_state: recovered.hard_state,
+            base,
+            term_runs: recovered.term_runs,
+            last: recovered.last.index,
+            last_log_time: recovered.last_log_time,
+            commit: recovered.commit.max(applied).max(first_entry.index),
+            configurations,
+            tail: recovered.tail,
+        };
+        let seed = self.random.u64(..);
+        let raft = Raft::new(self.me.id, self.core_options(), restored, seed, now);
+        let lineage = recovered.lineage.unwrap_or_else(|| formation::lineage_of(&first_entry));
+        let mut group = Group::new(id, Phase::Formed(Box::new(Formed { raft, first_entry, lineage, digest })));
+        group.recorded_commit = recovered.commit;
+        group.delivery.applied = applied;
+        let snapshot = recovered.snapshot.filter(|(meta, _)| meta.position.index > applied);
+        if snapshot.is_none() {
+            group.run(|raft| raft.restored(applied));
+        }
+        if let Some((meta, file)) = snapshot {
+            group.delivery.is_restoring = true;
+            group.delivery.log_time = Some(meta.log_time);
+            group.snapshots.last_bytes = meta.file_bytes;
+            self.effects.push(Effect::Restore { group: id, file, meta });
+        }
+        self.groups.insert(id, group);
+        self.know_members(id);
+        Ok(())
+    }
+
+    fn core_options(&self) -> Options {
+        Options {
+            election_timeout: self.settings.election_timeout,
+            heartbeat_interval: self.settings.heartbeat_interval,
+            disk_stall_timeout: self.settings.disk_stall_timeout,
+            in_flight_bytes: self.settings.in_flight_bytes,
+            uncommitted_bytes: self.settings.uncommitted_bytes,
+            cache_bytes: self.settings.cache_bytes,
+            ..Options::default()
+        }
+    }
+
+    /// Knows the members of a formed group: where to dial them, and which directories their ids belong to.
+    pub(super) fn know_members(&mut self, id: GroupId) {
+        let Some(formed) = self.groups.get(&id).and_then(|group| group.formed()) else { return };
+        let is_committed = formed.raft.is_configuration_committed();
+        let members = formed.raft.configuration().members.clone();
+        for member in members {
+            self.know_peer(member.id, &member.address);
+            if is_committed {
+                self.bound.insert(member.id, member.identity);
+            }
+        }
+    }
+
+    // ---- forming ----
+
+    /// Says to a peer with what arguments this server was started.
+    pub(super) fn introduce(&mut self, id: GroupId, to: ServerId) {
+        let Some(Group { phase: Phase::Forming(forming), stopped: None, .. }) = self.groups.get(&id) else { return };
+        if forming.others(self.me.id).any(|member| member.id == to) {
+            let message = PeerMessage::Introduce { digest: forming.digest, formed: None };
+            self.send(id, to, message);
+        }
+    }
+
+    pub(super) fn on_introduce(&mut self, id: GroupId, from: ServerId, digest: [u8; 32], said: Introduction) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let (own_digest, formed) = match &group.phase {
+            Phase::Forming(forming) => (forming.digest, None),
+            Phase::Formed(formed) => (formed.digest, Some(formed.lineage)),
+        };
+        if digest != own_digest {
+            if let Phase::Forming(forming) = &mut group.phase {
+                forming.introduced.remove(&from);
+            }
+            let reason = format!(
+                "server {} was started for group {id} with another cluster, group or member list: start all initial \
+                 members with the same arguments",
+                self.me.id
+            );
+            self.send(id, from, PeerMessage::FormationRefused { reason: reason.clone() });
+            let reason = format!("server {from} and this one were started with different arguments: {reason}");
+            return self.effects.push(Effect::Notice(Notice::Refused { peer: Some(from), identity: None, reason }));
+        }
+        if formed.is_some() {
+            if !said.is_formed {
+                self.send(id, from, PeerMessage::Introduce { digest, formed });
+            }
+            return;
+        }
+        if let Phase::Forming(forming) = &mut group.phase
+            && forming.entry.is_none()
+        {
+            forming.introduced.insert(from, said);
+            if said.is_formed {
+                self.send(id, from, PeerMessage::EntryOneRequest { digest });
+            } else {
+                self.form_if_complete(id);
+            }
+        }
+    }
+
+    /// Makes entry 1, if that falls to this server and everybody is there.
+    pub(super) fn form_if_complete(&mut self, id: GroupId) {
+        if !self.may_speak() {
+            return;
+        }
+        let Some(Group { phase: Phase::Forming(forming), stopped: None, .. }) = self.groups.get(&id) else { return };
+        if !forming.is_former(self.me.id) || forming.entry.is_some() {
+            return;
+        }
+        let met = |peer| self.links.met(peer).map(|peer| peer.identity);
+        let Some(mut identities) = forming.all_others(self.me.id, met) else { return };
+        identities.insert(self.me.id, self.identity);
+        let entry = forming.make_entry(&self.me.cluster, id, &identities);
+        self.take_entry_one(id, entry);
+    }
+
+    pub(super) fn on_entry_one_request(&mut self, id: GroupId, from: ServerId, digest: [u8; 32]) {
+        let Some(formed) = self.groups.get(&id).and_then(|group| group.formed()) else { return };
+        if formed.digest == digest {
+            let entry = formed.first_entry.clone();
+            self.send(id, from, PeerMessage::EntryOne { entry });
+        }
+    }
+
+    pub(super) fn on_entry_one(&mut self, id: GroupId, from: ServerId, entry: Entry) {
+        let Some(Group { phase: Phase::Forming(forming), stopped: None, .. }) = self.groups.get(&id) else { return };
+        if forming.entry.is_some() {
+            return;
+        }
+        match forming.check_entry(&entry, self.me.id, self.identity) {
+            Ok(()) => self.take_entry_one(id, entry),
+            Err(reason) => self.on_formation_refused(id, from, reason),
+        }
+    }
+
+    /// Appends entry 1. From here on it binds this server; it counts once it is durable.
+    fn take_entry_one(&mut self, id: GroupId, entry: Entry) {
+        let Some(Group { phase: Phase::Forming(forming), .. }) = self.groups.get_mut(&id) else { return };
+        let Ok(first) = formation::read_entry(&entry) else { return };
+        for member in first.into_configuration().members {
+            self.bound.insert(member.id, member.identity);
+        }
+        let lineage = formation::lineage_of(&entry);
+        let record = self.storage.append(Record::Entries { group: id, entries: vec![entry.clone()] });
+        let record = self.storage.append(Record::Lineage { group: id, lineage }).max(record);
+        forming.entry = Some(entry);
+        self.forming_records.push((record, id));
+    }
+
+    /// Entry 1 is durable: the group runs.
+    pub(super) fn formed(&mut self, now: Time, id: GroupId) {
+        let options = self.core_options();
+        let seed = self.random.u64(..);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Phase::Forming(forming) = &mut group.phase else { return };
+        let Some(first_entry) = forming.entry.take() else { return };
+        let Ok(first) = formation::read_entry(&first_entry) else { return };
+        let digest = first.digest();
+        let restored = Restored {
+            hard_state: crate::types::HardState::default(),
+            base: Position::default(),
+            term_runs: vec![(first_entry.index, 0)],
+            last: first_entry.index,
+            last_log_time: first_entry.log_time,
+            commit: first_entry.index,
+            configurations: vec![(first_entry.index, first.into_configuration())],
+            tail: vec![first_entry.clone()],
+        };
+        let waiting: Vec<_> = forming.others(self.me.id).map(|member| member.id).collect();
+        let raft = Raft::new(self.me.id, options, restored, seed, now);
+        let lineage = formation::lineage_of(&first_entry);
+        group.phase = Phase::Formed(Box::new(Formed { raft, first_entry, lineage, digest }));
+        group.recorded_commit = 1;
+        self.effects.push(Effect::Notice(Notice::Formed { group: id }));
+        self.know_members(id);
+        for peer in waiting {
+            self.send(id, peer, PeerMessage::Introduce { digest, formed: Some(lineage) });
+        }
+    }
+
+    pub(super) fn on_formation_refused(&mut self, id: GroupId, from: ServerId, reason: String) {
+        let Some(Group { phase: Phase::Forming(forming), .. }) = self.groups.get_mut(&id) else { return };
+        if forming.refusal.as_ref() != Some(&reason) {
+            forming.refusal = Some(reason.clone());
+            self.effects.push(Effect::Notice(Notice::Refused { peer: Some(from), identity: None, reason }));
+        }
+    }
+}

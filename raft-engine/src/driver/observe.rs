@@ -1,0 +1,82 @@
+//! What a simulator sees of a driver after every step: cheap, and without any effect on it.
+
+use super::group::Phase;
+use super::{Driver, Role};
+use crate::transport::{self, Frame};
+use crate::types::{EntryKind, GroupId, Index, Message, Position, ServerId, Term};
+
+/// One group, as it is between two events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observed {
+    /// What the server is in it.
+    pub role: Role,
+    /// The present term, durable or not.
+    pub term: Term,
+    /// The present vote, durable or not.
+    pub vote: Option<ServerId>,
+    /// Whom the server believes to lead.
+    pub leader: Option<ServerId>,
+    /// The commit index.
+    pub commit: Index,
+    /// The last entry handed to the state machine.
+    pub delivered: Index,
+    /// The last entry that it has applied.
+    pub applied: Index,
+    /// The end of the log.
+    pub last: Position,
+    /// The last entry whose present copy is on the own disk.
+    pub durable: Index,
+    /// Behind this the log knows every entry's term.
+    pub base: Position,
+    /// Grows whenever entries leave the end of the log.
+    pub truncations: u64,
+    /// Entries proposed and not committed, in bytes.
+    pub uncommitted_bytes: usize,
+    /// Entries in memory, in bytes.
+    pub cached_bytes: usize,
+    /// Whether the group stopped.
+    pub is_stopped: bool,
+}
+
+impl Driver {
+    /// A formed group; `None` before.
+    pub fn observe(&self, id: GroupId) -> Option<Observed> {
+        let group = self.groups.get(&id)?;
+        let Phase::Formed(formed) = &group.phase else { return None };
+        let raft = &formed.raft;
+        Some(Observed {
+            role: group.role(),
+            term: raft.hard_state().term,
+            vote: raft.hard_state().vote,
+            leader: raft.leader(),
+            commit: raft.commit_index(),
+            delivered: raft.delivered_index(),
+            applied: group.delivery.applied,
+            last: raft.last(),
+            durable: raft.durable_index(),
+            base: raft.base(),
+            truncations: raft.truncations(),
+            uncommitted_bytes: raft.uncommitted_bytes(),
+            cached_bytes: raft.cache_bytes(),
+            is_stopped: group.stopped.is_some(),
+        })
+    }
+
+    /// The term of a live entry; its kind and payload's CRC too, if it is in memory.
+    pub fn observe_entry(&self, id: GroupId, index: Index) -> Option<(Term, Option<(EntryKind, u32)>)> {
+        let Phase::Formed(formed) = &self.groups.get(&id)?.phase else { return None };
+        let cached = formed.raft.cached_entry(index).map(|entry| (entry.kind, entry.payload_crc));
+        Some((formed.raft.term_at(index)?, cached))
+    }
+
+    /// The most bytes queued for any one connection, and for all of them.
+    pub fn observe_queues(&self) -> (usize, usize) {
+        self.links.pending_bytes()
+    }
+}
+
+/// The message of a core that a frame carries, if it carries a whole one: such a frame stands alone, and may be lost,
+/// doubled, delayed or reordered.
+pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
+    transport::core_message(frame)
+}
