@@ -1065,6 +1065,12 @@ typedef struct raft_server_info {
     uint32_t ready;
     /** 1 when it stopped by itself; else 0. */
     uint32_t stopped;
+    /** 1 when it is closed; else 0. */
+    uint32_t closed;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Bytes of proposals that its loop has not taken yet. */
+    uint64_t queued_bytes;
     /** Peers that it has a connection to. */
     uint64_t connected_peers;
     /** Writes to the log since it was opened. */
@@ -1108,12 +1114,10 @@ typedef struct raft_group_info {
  *
  * - `info`: borrowed for the call; its `size` must be set.
  *
- * Any thread, also in a callback. Does not block.
- * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_CLOSED, RAFT_ERR_FORKED.
+ * Any thread, also in a callback and after raft_server_close. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_FORKED.
  */
-int32_t raft_server_status(raft_server *server,
-                           raft_server_info *info,
-                           raft_error **error);
+int32_t raft_server_status(raft_server *server, raft_server_info *info, raft_error **error);
 
 /**
  * Tells the state of a group on this server.

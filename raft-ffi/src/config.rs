@@ -1,13 +1,37 @@
 //! Section "Configuration" of the header.
 
-use std::ffi::c_char;
+use std::ffi::{OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
 
-use crate::call::{entry, not_yet};
-use crate::error::raft_error;
+use raft_engine::server::{CompletionDelivery, Config, Dispatch};
+use raft_engine::types::ClusterId;
+
+use crate::call::{accessor, argument, clear, entry, raw_text, silence_panics, text};
+use crate::error::{Failure, RAFT_ERR_HANDLE, RAFT_ERR_SETTING, raft_error};
+use crate::handle::{self, Boxed, Kind};
 
 /// What a server is opened with. One thread at a time may use a configuration.
 #[allow(non_camel_case_types)]
-pub struct raft_config {}
+pub struct raft_config {
+    config: Config,
+}
+
+impl Boxed for raft_config {
+    const KIND: Kind = Kind::Config;
+}
+
+/// The configuration behind a pointer of the host.
+///
+/// # Safety
+/// `config` is NULL or may be read, and nobody changes it meanwhile.
+pub(crate) unsafe fn look<'a>(config: *const raft_config) -> Result<&'a Config, Failure> {
+    // SAFETY: the caller vouches for it.
+    unsafe { handle::peek(config) }.map(|config| &config.config).ok_or_else(not_a_configuration)
+}
+
+fn not_a_configuration() -> Failure {
+    Failure::new(RAFT_ERR_HANDLE, "this is no configuration, or one that was released")
+}
 
 /// Makes the configuration of one server.
 ///
@@ -28,9 +52,26 @@ pub unsafe extern "C" fn raft_config_new(
     out: *mut *mut raft_config,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (cluster, id, directory, listen, out);
+    silence_panics();
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let (cluster, directory, listen) = unsafe {
+            clear(out, "out")?;
+            (text(cluster, "cluster")?, raw_text(directory, "directory")?, text(listen, "listen")?)
+        };
+        if ClusterId::new(cluster).is_none() {
+            return Err(argument(format!("a cluster's name has at most {} bytes", ClusterId::MAX_BYTES)));
+        }
+        if id == 0 {
+            return Err(argument("a server's id is never 0"));
+        }
+        let config = Config::new(cluster, id, OsStr::from_bytes(directory), listen);
+        // SAFETY: `clear` found that it may be written.
+        unsafe { out.write(handle::own(raft_config { config })) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// Changes one setting. Sizes are in bytes, times in milliseconds, both as whole decimal numbers above 0.
@@ -64,13 +105,33 @@ pub unsafe extern "C" fn raft_config_set(
     value: *const c_char,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (config, key, value);
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let (config, key, value) = unsafe {
+            let config = handle::peek_mut(config).ok_or_else(not_a_configuration)?;
+            (&mut config.config, text(key, "key")?, text(value, "value")?)
+        };
+        let bad = |expected: &str| {
+            Failure::new(RAFT_ERR_SETTING, format!("`{value}` is no value for `{key}`: expected {expected}"))
+        };
+        match (key, value) {
+            ("dispatch", "threaded") => config.dispatch = Dispatch::Threaded,
+            ("dispatch", "host") => config.dispatch = Dispatch::Host,
+            ("dispatch", _) => return Err(bad("threaded or host")),
+            ("completions", "callback") => config.completions = CompletionDelivery::Callback,
+            ("completions", "poll") => config.completions = CompletionDelivery::Poll,
+            ("completions", _) => return Err(bad("callback or poll")),
+            _ => config.set(key, value).map_err(|error| Failure::new(RAFT_ERR_SETTING, error.to_string()))?,
+        }
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// Releases a configuration. NULL is allowed. Servers opened with it go on. Any thread. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_config_free(config: *mut raft_config) {
-    let _ = config;
+    // SAFETY: as the header asks.
+    accessor((), || drop(unsafe { handle::release(config) }));
 }

@@ -8,10 +8,13 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod call;
+mod completion;
 pub mod config;
 pub mod error;
 pub mod group;
 mod handle;
+mod host;
+mod live;
 pub mod propose;
 pub mod read;
 pub mod server;

@@ -1,8 +1,18 @@
 //! Section "Proposing" of the header.
 
-use crate::call::{entry, not_yet};
-use crate::error::raft_error;
+use std::ptr;
+
+use bytes::Bytes;
+use raft_engine::server::{Item, Polled};
+
+use crate::call::{accessor, argument, array, entry, refuse_in_callback, store, timeout};
+use crate::completion;
+use crate::error::{
+    Failure, RAFT_ERR_END, RAFT_ERR_MEMORY, RAFT_ERR_MODE, RAFT_ERR_TOO_LARGE, RAFT_OUTCOME_NOT_APPLIED, raft_error,
+};
 use crate::group::raft_group;
+use crate::handle::{self, Boxed, Kind};
+use crate::live::{self, LiveGroup};
 use crate::state_machine::raft_completion;
 
 /// Bytes to append to a group's log. Lives in arrays: its layout is frozen. Zero it before filling it in.
@@ -43,9 +53,15 @@ pub unsafe extern "C" fn raft_group_propose(
     count: usize,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, items, count);
+    let body = || {
+        let group = live::group(group)?;
+        group.refuse_unheard()?;
+        // SAFETY: the items are as the header asks.
+        let items = unsafe { batch(&group, array(items, count, "items")?) }?;
+        Ok(group.group.propose(items)?)
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
 }
 
 /// Takes completions, with the setting `completions` poll.
@@ -66,14 +82,66 @@ pub unsafe extern "C" fn raft_group_poll(
     count: *mut usize,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, completions, capacity, count);
+    let body = || {
+        // SAFETY: `count` is as the header asks.
+        unsafe { store(count, 0) };
+        let group = live::group(group)?;
+        if completions.is_null() || capacity == 0 || count.is_null() {
+            return Err(argument("`completions` or `count` is NULL, or `capacity` is 0"));
+        }
+        if !group.server.is_polled {
+            let message = "completions are told by `completed`: poll goes with the setting `completions` poll";
+            return Err(Failure::new(RAFT_ERR_MODE, message));
+        }
+        let mut polled = group.polled();
+        let polled = &mut *polled;
+        polled.completions.clear();
+        polled.messages.clear();
+        if group.group.poll(&mut polled.completions, capacity) == Polled::End && polled.completions.is_empty() {
+            return Err(Failure::new(RAFT_ERR_END, "the server is closed, and every request is answered"));
+        }
+        assert!(polled.completions.len() <= capacity);
+        let mut stored = 0;
+        completion::translate(&polled.completions, &mut polled.messages, |completion| {
+            // SAFETY: fewer than `capacity`, which the array has.
+            unsafe { completions.add(stored).write(completion) };
+            stored += 1;
+        });
+        // SAFETY: as above.
+        unsafe { store(count, stored) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// What a waiting call brought back: a copy that the caller owns.
 #[allow(non_camel_case_types)]
-pub struct raft_result {}
+pub struct raft_result {
+    data: Bytes,
+    index: u64,
+    term: u64,
+}
+
+impl Boxed for raft_result {
+    const KIND: Kind = Kind::Result;
+}
+
+impl raft_result {
+    /// Hands a result to the host.
+    pub(crate) fn hand_over(data: Bytes, index: u64, term: u64) -> *mut Self {
+        handle::own(Self { data, index, term })
+    }
+}
+
+/// One field of a result, or what stands for it.
+///
+/// # Safety
+/// `result` is as the header asks.
+unsafe fn of_result<T: Copy>(result: *const raft_result, neutral: T, field: impl FnOnce(&raft_result) -> T) -> T {
+    // SAFETY: the caller vouches for it.
+    accessor(neutral, || unsafe { handle::peek(result) }.map_or(neutral, field))
+}
 
 /// Proposes one entry and waits until it is applied on this server.
 ///
@@ -95,42 +163,141 @@ pub unsafe extern "C" fn raft_group_propose_wait(
     out: *mut *mut raft_result,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, data, length, timeout_ms, out);
+    let body = || {
+        // SAFETY: `out` is as the header asks.
+        unsafe { store(out, ptr::null_mut()) };
+        let group = live::group(group)?;
+        refuse_in_callback("raft_group_propose_wait")?;
+        let timeout = timeout(timeout_ms)?;
+        refuse_too_large(&group, 0, length)?;
+        // SAFETY: the data is as the header asks.
+        let data = copy(unsafe { array(data, length, "data") }?)?;
+        let applied = group.group.propose_wait(data, timeout)?;
+        if !out.is_null() {
+            // SAFETY: not NULL, and as the header asks.
+            unsafe { out.write(raft_result::hand_over(applied.result, applied.index, applied.term)) };
+        }
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
 }
 
 /// The bytes of a result; NULL if there are none. They belong to the result and live as long. One thread at a time.
 /// Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_result_data(result: *const raft_result) -> *const u8 {
-    let _ = result;
-    std::ptr::null()
+    // SAFETY: as the header asks.
+    unsafe {
+        of_result(result, ptr::null(), |result| if result.data.is_empty() { ptr::null() } else { result.data.as_ptr() })
+    }
 }
 
 /// How many there are. One thread at a time. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_result_length(result: *const raft_result) -> usize {
-    let _ = result;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_result(result, 0, |result| result.data.len()) }
 }
 
 /// The index of the entry; 0 of a query. One thread at a time. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_result_index(result: *const raft_result) -> u64 {
-    let _ = result;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_result(result, 0, |result| result.index) }
 }
 
 /// The term of the entry; 0 of a query. One thread at a time. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_result_term(result: *const raft_result) -> u64 {
-    let _ = result;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_result(result, 0, |result| result.term) }
 }
 
 /// Releases a result. NULL is allowed. Any thread. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_result_free(result: *mut raft_result) {
-    let _ = result;
+    // SAFETY: as the header asks.
+    accessor((), || drop(unsafe { handle::release(result) }));
+}
+
+impl LiveGroup {
+    /// Refuses a request whose end nobody would hear of.
+    pub(crate) fn refuse_unheard(&self) -> Result<(), Failure> {
+        if self.has_completed || self.server.is_polled {
+            return Ok(());
+        }
+        let message = "the state machine has no `completed`, and the setting `completions` is not poll: nobody would \
+                       be told how this ends";
+        Err(Failure::new(RAFT_ERR_MODE, message))
+    }
+}
+
+/// A failure before anything was handed on: certainly not applied.
+pub(crate) fn not_applied(failure: Failure) -> Failure {
+    match failure.outcome {
+        crate::error::RAFT_OUTCOME_NONE => failure.with_outcome(RAFT_OUTCOME_NOT_APPLIED),
+        _ => failure,
+    }
+}
+
+fn refuse_too_large(group: &LiveGroup, position: usize, length: usize) -> Result<(), Failure> {
+    let limit = group.server.max_entry_bytes;
+    if length <= limit {
+        return Ok(());
+    }
+    let message = format!("item {position} has {length} bytes, more than max_entry_bytes, which is {limit}");
+    Err(Failure::new(RAFT_ERR_TOO_LARGE, message))
+}
+
+/// Copies bytes of the host; fails where there is no memory for them.
+pub(crate) fn copy(data: &[u8]) -> Result<Bytes, Failure> {
+    let mut bytes = reserve(data.len())?;
+    bytes.extend_from_slice(data);
+    Ok(bytes.into())
+}
+
+fn reserve<T>(length: usize) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::new();
+    let message = |_| Failure::new(RAFT_ERR_MEMORY, format!("no memory for {length} elements"));
+    all.try_reserve_exact(length).map_err(message)?;
+    Ok(all)
+}
+
+/// Copies a batch of items into one buffer. Checked as a whole before memory is taken.
+///
+/// # Safety
+/// The pointers in `items` are as the header asks.
+unsafe fn batch(group: &LiveGroup, items: &[raft_item]) -> Result<Vec<Item>, Failure> {
+    let mut total_bytes = 0_usize;
+    for (position, item) in items.iter().enumerate() {
+        refuse_too_large(group, position, item.length)?;
+        // SAFETY: the caller vouches for it.
+        unsafe { array(item.data, item.length, "data") }?;
+        if item.session != 0 || item.sequence != 0 || item.reserved != [0; 3] {
+            return Err(argument(format!(
+                "item {position}: session, sequence and reserved fields are 0 in this version"
+            )));
+        }
+        total_bytes = total_bytes.saturating_add(item.length);
+    }
+    let limit = group.server.queue_bytes;
+    if total_bytes > limit {
+        let message = format!("the batch has {total_bytes} bytes, more than queue_bytes, which is {limit}");
+        return Err(Failure::new(RAFT_ERR_TOO_LARGE, message));
+    }
+    let mut buffer = reserve(total_bytes)?;
+    for item in items {
+        // SAFETY: as above.
+        buffer.extend_from_slice(unsafe { array(item.data, item.length, "data") }?);
+    }
+    let buffer = Bytes::from(buffer);
+    let mut copies = reserve(items.len())?;
+    let mut from = 0;
+    for item in items {
+        copies.push(Item { tag: item.tag, data: buffer.slice(from..from + item.length) });
+        from += item.length;
+    }
+    assert_eq!(from, buffer.len());
+    Ok(copies)
 }

@@ -1,9 +1,13 @@
 //! Section "Reading" of the header.
 
-use crate::call::{entry, not_yet};
-use crate::error::raft_error;
+use bytes::Bytes;
+use raft_engine::server::Consistency;
+
+use crate::call::{argument, array, clear, entry, refuse_in_callback, store, timeout};
+use crate::error::{Failure, raft_error};
 use crate::group::raft_group;
-use crate::propose::raft_result;
+use crate::live::{self, LiveGroup};
+use crate::propose::{copy, not_applied, raft_result};
 
 /// Covers every write that was acknowledged anywhere before the read began. Costs a round trip to a majority. Only
 /// the leader can; elsewhere it ends as RAFT_ERR_NOT_LEADER.
@@ -34,9 +38,16 @@ pub unsafe extern "C" fn raft_group_query_submit(
     length: usize,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, tag, consistency, index, request, length);
+    let body = || {
+        let group = live::group(group)?;
+        group.refuse_unheard()?;
+        let consistency = how_fresh(consistency, index)?;
+        // SAFETY: the request is as the header asks.
+        let request = unsafe { question(&group, request, length) }?;
+        Ok(group.group.query_submit(tag, request, consistency)?)
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
 }
 
 /// Asks the state machine, by its `query`, and waits for the answer.
@@ -59,9 +70,21 @@ pub unsafe extern "C" fn raft_group_query(
     out: *mut *mut raft_result,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, consistency, index, request, length, timeout_ms, out);
+    let body = || {
+        // SAFETY: `out` is as the header asks.
+        unsafe { clear(out, "out") }?;
+        let group = live::group(group)?;
+        refuse_in_callback("raft_group_query")?;
+        let (consistency, timeout) = (how_fresh(consistency, index)?, timeout(timeout_ms)?);
+        // SAFETY: the request is as the header asks.
+        let request = unsafe { question(&group, request, length) }?;
+        let answer = group.group.query(request, consistency, timeout)?;
+        // SAFETY: `clear` found that it may be written.
+        unsafe { out.write(raft_result::hand_over(answer, 0, 0)) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
 }
 
 /// Asks when the host may read its own state, for hosts that keep it where they can look without `query`. Returns
@@ -78,9 +101,13 @@ pub unsafe extern "C" fn raft_group_read_submit(
     index: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, tag, consistency, index);
+    let body = || {
+        let group = live::group(group)?;
+        group.refuse_unheard()?;
+        Ok(group.group.read_submit(tag, how_fresh(consistency, index)?)?)
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
 }
 
 /// Waits until the host may read its own state.
@@ -100,7 +127,40 @@ pub unsafe extern "C" fn raft_group_read(
     out: *mut u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, consistency, index, timeout_ms, out);
+    let body = || {
+        // SAFETY: `out` is as the header asks.
+        unsafe { store(out, 0) };
+        let group = live::group(group)?;
+        refuse_in_callback("raft_group_read")?;
+        let read = group.group.read(how_fresh(consistency, index)?, timeout(timeout_ms)?)?;
+        // SAFETY: as above.
+        unsafe { store(out, read) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, || body().map_err(not_applied)) }
+}
+
+fn how_fresh(consistency: u32, index: u64) -> Result<Consistency, Failure> {
+    match (consistency, index) {
+        (RAFT_READ_LINEARIZABLE, 0) => Ok(Consistency::Linearizable),
+        (RAFT_READ_AT_LEAST, index) => Ok(Consistency::AtLeast(index)),
+        (RAFT_READ_STALE, 0) => Ok(Consistency::Stale),
+        (RAFT_READ_LINEARIZABLE | RAFT_READ_STALE, _) => {
+            Err(argument(format!("`index` is {index}: it goes with RAFT_READ_AT_LEAST, and is else 0")))
+        }
+        _ => Err(argument(format!("`consistency` is {consistency}: it is one of RAFT_READ_..."))),
+    }
+}
+
+/// Copies what the state machine is to be asked.
+///
+/// # Safety
+/// `request` is as the header asks.
+unsafe fn question(group: &LiveGroup, request: *const u8, length: usize) -> Result<Bytes, Failure> {
+    if !group.has_query {
+        return Err(argument("the state machine has no `query`"));
+    }
+    // SAFETY: the caller vouches for it.
+    copy(unsafe { array(request, length, "request") }?)
 }

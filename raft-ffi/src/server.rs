@@ -1,8 +1,16 @@
 //! Section "Server" of the header.
 
-use crate::call::{entry, not_yet};
-use crate::config::raft_config;
-use crate::error::raft_error;
+use std::os::fd::AsRawFd;
+
+use raft_engine::server::{CloseError, CompletionDelivery, DispatchError, OpenError, Server};
+
+use crate::call::{argument, clear, entry, refuse_in_callback, silence_panics, store, timeout};
+use crate::config::{self, raft_config};
+use crate::error::{
+    Failure, RAFT_ERR_ADDRESS, RAFT_ERR_CLOSED, RAFT_ERR_FORKED, RAFT_ERR_IN_CALLBACK, RAFT_ERR_IO, RAFT_ERR_LOCKED,
+    RAFT_ERR_MODE, RAFT_ERR_SETTING, RAFT_ERR_STORAGE, raft_error,
+};
+use crate::live::{self, LiveServer, Opening};
 
 /// One process's endpoint: a data directory, a listen address, and the groups that live on them.
 ///
@@ -26,9 +34,26 @@ pub unsafe extern "C" fn raft_server_open(
     out: *mut *mut raft_server,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (config, out);
+    silence_panics();
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let config = unsafe {
+            clear(out, "out")?;
+            config::look(config)?.clone()
+        };
+        refuse_in_callback("raft_server_open")?;
+        live::refuse_forked()?;
+        let opening = Opening::begin();
+        let is_polled = config.completions == CompletionDelivery::Poll;
+        let (max_entry_bytes, queue_bytes) = (config.settings.max_entry_bytes, config.settings.queue_bytes);
+        let server = Server::open(config)?;
+        let handle = live::add_server(LiveServer { server, is_polled, max_entry_bytes, queue_bytes }, opening);
+        // SAFETY: `clear` found that it may be written.
+        unsafe { out.write(handle) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// In host mode, runs the callbacks of this server's groups that are due, on the calling thread.
@@ -50,9 +75,20 @@ pub unsafe extern "C" fn raft_server_dispatch(
     count: *mut usize,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (server, max, timeout_ms, count);
+    let body = || {
+        // SAFETY: `count` is as the header asks.
+        unsafe { store(count, 0) };
+        let server = live::server(server)?;
+        let timeout = timeout(timeout_ms)?;
+        refuse_in_callback("raft_server_dispatch")?;
+        let max = if max == 0 { usize::MAX } else { max };
+        let dispatched = server.server.dispatch(max, timeout)?;
+        // SAFETY: as above.
+        unsafe { store(count, dispatched) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// A file descriptor for poll(2), select(2), epoll(7) or an event loop: it is readable (POLLIN) while there is
@@ -69,9 +105,19 @@ pub unsafe extern "C" fn raft_server_descriptor(
     out: *mut i32,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (server, out);
+    let body = || {
+        if out.is_null() {
+            return Err(argument("`out` is NULL: there is nowhere to put the descriptor"));
+        }
+        // SAFETY: `out` is as the header asks.
+        unsafe { store(out, -1) };
+        let server = live::server(server)?;
+        // SAFETY: as above.
+        unsafe { store(out, server.server.descriptor().as_raw_fd()) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// Closes a server: leaves its peers, makes what was promised durable, and ends the library's threads.
@@ -85,9 +131,13 @@ pub unsafe extern "C" fn raft_server_descriptor(
 /// Errors: RAFT_ERR_HANDLE, RAFT_ERR_IN_CALLBACK, RAFT_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_server_close(server: *mut raft_server, error: *mut *mut raft_error) -> i32 {
-    let _ = server;
+    let body = || {
+        let server = live::server(server)?;
+        refuse_in_callback("raft_server_close")?;
+        Ok(server.server.close()?)
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// Ends a server, closing it first if that is not done, and with it its groups and what is left in their poll queues.
@@ -98,7 +148,51 @@ pub unsafe extern "C" fn raft_server_close(server: *mut raft_server, error: *mut
 /// Errors: RAFT_ERR_HANDLE, RAFT_ERR_IN_CALLBACK (the server lives on), RAFT_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_server_free(server: *mut raft_server, error: *mut *mut raft_error) -> i32 {
-    let _ = server;
+    let body = || {
+        if server.is_null() {
+            return Ok(());
+        }
+        let open = live::server(server)?;
+        refuse_in_callback("raft_server_free")?;
+        open.server.close()?;
+        live::remove(server);
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = match &error {
+            OpenError::Config(_) => RAFT_ERR_SETTING,
+            OpenError::Directory { .. } | OpenError::System { .. } => RAFT_ERR_IO,
+            OpenError::Locked { .. } => RAFT_ERR_LOCKED,
+            OpenError::Listen { .. } => RAFT_ERR_ADDRESS,
+            OpenError::Refused { .. } => RAFT_ERR_STORAGE,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<DispatchError> for Failure {
+    fn from(error: DispatchError) -> Self {
+        let code = match &error {
+            DispatchError::Closed => RAFT_ERR_CLOSED,
+            DispatchError::Threaded => RAFT_ERR_MODE,
+            DispatchError::InCallback => RAFT_ERR_IN_CALLBACK,
+            DispatchError::Forked => RAFT_ERR_FORKED,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<CloseError> for Failure {
+    fn from(error: CloseError) -> Self {
+        let code = match &error {
+            CloseError::InCallback => RAFT_ERR_IN_CALLBACK,
+            CloseError::Forked => RAFT_ERR_FORKED,
+        };
+        Self::new(code, error.to_string())
+    }
 }

@@ -1,10 +1,21 @@
 //! Section "Starting a group" of the header.
 
-use crate::call::{entry, not_yet};
-use crate::error::raft_error;
-use crate::group::{raft_group, raft_member};
+use raft_engine::server::{MemberArgument, StartError, StartHow};
+use raft_engine::types::{GroupId, ServerId};
+
+use crate::call::{argument, array, clear, entry, refuse_in_callback, sized, text};
+use crate::error::{Failure, RAFT_ERR_GROUP_EXISTS, RAFT_ERR_GROUP_START, raft_error};
+use crate::group::{RAFT_MEMBER_VOTER, raft_group, raft_member};
+use crate::host::HostMachine;
+use crate::live::{self, LiveGroup};
 use crate::server::raft_server;
 use crate::state_machine::raft_state_machine;
+
+/// More members than any group has.
+const MAX_MEMBERS: usize = 1024;
+
+/// The longest context of a member, in bytes.
+const MAX_CONTEXT_BYTES: usize = 1024;
 
 /// Form a new group with these members, all voters. The same arguments on every one of them; where the directory
 /// already holds the group, formed with the same arguments, this continues it.
@@ -53,7 +64,110 @@ pub unsafe extern "C" fn raft_server_start_group(
     out: *mut *mut raft_group,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (server, start, state_machine, out);
+    let body = || {
+        // First of all, because from here on `destroy` is called whatever happens.
+        // SAFETY: the pointer is as the header asks.
+        let table = unsafe { sized(state_machine, "raft_state_machine") }?;
+        // SAFETY: as above. Only a field is looked at before the struct is known to be good.
+        let applied = unsafe { sized(start, "raft_start") }.map(|start| start.applied);
+        let machine = Box::new(HostMachine::new(table, *applied.as_ref().unwrap_or(&0)));
+        // SAFETY: as above.
+        let start = unsafe {
+            clear(out, "out")?;
+            sized(start, "raft_start")?
+        };
+        let live = live::server(server)?;
+        refuse_in_callback("raft_server_start_group")?;
+        check(&table)?;
+        if start.group == 0 || start.reserved0 != 0 {
+            return Err(argument("a group's id is never 0, and `reserved0` of raft_start is"));
+        }
+        // SAFETY: the members are as the header asks.
+        let how = unsafe { how(&start) }?;
+        let group = live.server.start_group(GroupId(start.group), machine, how)?;
+        let group = LiveGroup::new(group, live, table.completed.is_some(), table.query.is_some());
+        let handle = live::add_group(server, group)?;
+        // SAFETY: `clear` found that it may be written.
+        unsafe { out.write(handle) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
+}
+
+/// Whether the callbacks that belong together are there.
+fn check(table: &raft_state_machine) -> Result<(), Failure> {
+    if table.apply.is_none() {
+        return Err(argument("raft_state_machine has no `apply`"));
+    }
+    let snapshots = [
+        table.snapshot_begin.is_some(),
+        table.snapshot_write.is_some(),
+        table.snapshot_release.is_some(),
+        table.restore.is_some(),
+    ];
+    if snapshots.contains(&true) && snapshots.contains(&false) {
+        let message = "raft_state_machine has some of `snapshot_begin`, `snapshot_write`, `snapshot_release` and \
+                       `restore`: it takes all four or none";
+        return Err(argument(message));
+    }
+    Ok(())
+}
+
+/// How the group is to start.
+///
+/// # Safety
+/// `start.members` is as the header asks.
+unsafe fn how(start: &raft_start) -> Result<StartHow, Failure> {
+    match start.how {
+        RAFT_START_RESTART if start.member_count == 0 => Ok(StartHow::Restart),
+        RAFT_START_RESTART => Err(argument("a restart takes no members: the directory has them")),
+        RAFT_START_BOOTSTRAP if (1..=MAX_MEMBERS).contains(&start.member_count) => {
+            // SAFETY: the caller vouches for it.
+            let members = unsafe { array(start.members, start.member_count, "members") }?;
+            // SAFETY: as above.
+            let members = members.iter().map(|given| unsafe { member(given) });
+            Ok(StartHow::Bootstrap(members.collect::<Result<_, _>>()?))
+        }
+        RAFT_START_BOOTSTRAP => Err(argument(format!("a group is formed by 1 to {MAX_MEMBERS} members"))),
+        other => Err(argument(format!("`how` is {other}: it is RAFT_START_BOOTSTRAP or RAFT_START_RESTART"))),
+    }
+}
+
+/// One member as its operator names it.
+///
+/// # Safety
+/// The pointers in `given` are as the header asks.
+unsafe fn member(given: &raft_member) -> Result<MemberArgument, Failure> {
+    if given.id == 0 {
+        return Err(argument("a member's id is never 0"));
+    }
+    if given.role != 0 && given.role != RAFT_MEMBER_VOTER {
+        return Err(argument(format!("member {}: who forms a group votes", given.id)));
+    }
+    if given.reserved0 != 0 || given.reserved != [0; 3] {
+        return Err(argument(format!("member {}: reserved fields are 0", given.id)));
+    }
+    if given.context_length > MAX_CONTEXT_BYTES {
+        let length = given.context_length;
+        return Err(argument(format!(
+            "member {}: a context of {length} bytes is longer than {MAX_CONTEXT_BYTES}",
+            given.id
+        )));
+    }
+    // SAFETY: the caller vouches for them.
+    let (address, context) =
+        unsafe { (text(given.address, "address")?, array(given.context, given.context_length, "context")?) };
+    Ok(MemberArgument { id: ServerId(given.id), address: address.to_owned(), context: context.to_vec() })
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let message = error.to_string();
+        match error {
+            StartError::Refused(refused) => Self { outcome: crate::error::RAFT_OUTCOME_NONE, ..refused.into() },
+            StartError::AlreadyStarted(_) => Self::new(RAFT_ERR_GROUP_EXISTS, message),
+            StartError::Stopped { .. } => Self::new(RAFT_ERR_GROUP_START, message),
+        }
+    }
 }

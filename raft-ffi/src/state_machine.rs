@@ -1,8 +1,14 @@
 //! Section "State machine" of the header: what the host gives a group, and what its callbacks get.
 
 use std::ffi::{c_char, c_void};
+use std::io::Read;
+use std::{ptr, slice};
 
-use crate::call::{entry, not_yet};
+use raft_engine::server::{ApplyBatch, SnapshotReader};
+
+use crate::call::{accessor, argument, array, entry, store, text};
+use crate::error::{Failure, RAFT_ERR_HANDLE, RAFT_ERR_IO, RAFT_ERR_MEMORY, RAFT_ERR_TOO_LARGE};
+use crate::handle::{self, Boxed, Kind};
 
 /// One committed entry for the state machine. Comes in arrays: its layout is frozen.
 #[repr(C)]
@@ -26,7 +32,15 @@ pub struct raft_entry {
 
 /// Where `apply` leaves its results. Lives until `apply` returns.
 #[allow(non_camel_case_types)]
-pub struct raft_results {}
+pub struct raft_results {
+    // Its lifetime is that of the callback which this is lent to.
+    pub(crate) batch: *mut ApplyBatch<'static>,
+    pub(crate) failure: Option<String>,
+}
+
+impl Boxed for raft_results {
+    const KIND: Kind = Kind::Results;
+}
 
 /// Gives the result of one entry, for whoever proposed it. It is copied at once. Without this call the result is
 /// empty. Results must be the same on every replica.
@@ -43,9 +57,22 @@ pub unsafe extern "C" fn raft_results_set(
     data: *const u8,
     length: usize,
 ) -> i32 {
-    let _ = (results, position, data, length);
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let (results, data) = unsafe {
+            let results = handle::peek_mut(results).ok_or_else(|| not_lent("raft_results"))?;
+            (results, array(data, length, "data")?)
+        };
+        if length > ApplyBatch::MAX_RESULT_BYTES {
+            let message = format!("a result of {length} bytes is longer than {}", ApplyBatch::MAX_RESULT_BYTES);
+            return Err(Failure::new(RAFT_ERR_TOO_LARGE, message));
+        }
+        // SAFETY: the batch outlives the callback, and nothing else uses it meanwhile.
+        let batch = unsafe { &mut *results.batch };
+        batch.set_result(position, data).map_err(argument)
+    };
     // SAFETY: there is no error object to write.
-    unsafe { entry(std::ptr::null_mut(), not_yet) }
+    unsafe { entry(ptr::null_mut(), body) }
 }
 
 /// Says why `apply` is about to return less than it got: NUL-terminated UTF-8, copied. It is in the group's status
@@ -54,14 +81,28 @@ pub unsafe extern "C" fn raft_results_set(
 /// Only in `apply`, on its thread. Does not block. Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_results_set_failure(results: *mut raft_results, message: *const c_char) -> i32 {
-    let _ = (results, message);
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let (results, message) = unsafe {
+            let results = handle::peek_mut(results).ok_or_else(|| not_lent("raft_results"))?;
+            (results, text(message, "message")?)
+        };
+        results.failure = Some(message.to_owned());
+        Ok(())
+    };
     // SAFETY: there is no error object to write.
-    unsafe { entry(std::ptr::null_mut(), not_yet) }
+    unsafe { entry(ptr::null_mut(), body) }
 }
 
 /// Where `query` leaves its answer. Lives until `query` returns.
 #[allow(non_camel_case_types)]
-pub struct raft_reply {}
+pub struct raft_reply {
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Boxed for raft_reply {
+    const KIND: Kind = Kind::Reply;
+}
 
 /// Gives the answer to a query, or, where `query` then returns something else than 0, a message that says why it
 /// failed. It is copied at once; the last call counts.
@@ -71,14 +112,46 @@ pub struct raft_reply {}
 /// Only in `query`, on its thread. Does not block. Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_reply_set(reply: *mut raft_reply, data: *const u8, length: usize) -> i32 {
-    let _ = (reply, data, length);
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let (reply, data) = unsafe {
+            let reply = handle::peek_mut(reply).ok_or_else(|| not_lent("raft_reply"))?;
+            (reply, array(data, length, "data")?)
+        };
+        let mut bytes = Vec::new();
+        let reserved = bytes.try_reserve_exact(length);
+        reserved.map_err(|_| Failure::new(RAFT_ERR_MEMORY, format!("no memory for an answer of {length} bytes")))?;
+        bytes.extend_from_slice(data);
+        reply.bytes = bytes;
+        Ok(())
+    };
     // SAFETY: there is no error object to write.
-    unsafe { entry(std::ptr::null_mut(), not_yet) }
+    unsafe { entry(ptr::null_mut(), body) }
 }
 
 /// A complete, verified snapshot on the local disk, read from its beginning. Lives until `restore` returns.
 #[allow(non_camel_case_types)]
-pub struct raft_snapshot_reader {}
+pub struct raft_snapshot_reader {
+    // It outlives the callback which this is lent to.
+    pub(crate) reader: *mut SnapshotReader,
+}
+
+impl Boxed for raft_snapshot_reader {
+    const KIND: Kind = Kind::SnapshotReader;
+}
+
+fn not_lent(name: &str) -> Failure {
+    Failure::new(RAFT_ERR_HANDLE, format!("this is no {name}, or its callback has returned"))
+}
+
+/// What a reader says of itself; 0 for what is not a reader.
+///
+/// # Safety
+/// `reader` is as the header asks.
+unsafe fn of_reader(reader: *const raft_snapshot_reader, field: impl FnOnce(&SnapshotReader) -> u64) -> u64 {
+    // SAFETY: the caller vouches for it, and the engine's reader outlives the callback.
+    accessor(0, || unsafe { handle::peek(reader) }.map_or(0, |reader| field(unsafe { &*reader.reader })))
+}
 
 /// Reads the next bytes of a snapshot.
 ///
@@ -93,32 +166,51 @@ pub unsafe extern "C" fn raft_snapshot_reader_read(
     capacity: usize,
     length: *mut usize,
 ) -> i32 {
-    let _ = (reader, buffer, capacity, length);
+    let body = || {
+        // SAFETY: the pointers are as the header asks.
+        let reader = unsafe {
+            store(length, 0);
+            handle::peek_mut(reader).ok_or_else(|| not_lent("raft_snapshot_reader"))?
+        };
+        if buffer.is_null() || capacity == 0 || capacity > isize::MAX as usize || length.is_null() {
+            return Err(argument("`buffer` or `length` is NULL, or `capacity` is none"));
+        }
+        // SAFETY: the engine's reader outlives the callback, and nothing else uses it meanwhile. The buffer may hold
+        // anything: it is made something before it is borrowed.
+        let (reader, buffer) = unsafe {
+            ptr::write_bytes(buffer, 0, capacity);
+            (&mut *reader.reader, slice::from_raw_parts_mut(buffer, capacity))
+        };
+        let count = reader.read(buffer).map_err(|error| Failure::new(RAFT_ERR_IO, error.to_string()))?;
+        // SAFETY: not NULL, and as the header asks.
+        unsafe { store(length, count) };
+        Ok(())
+    };
     // SAFETY: there is no error object to write.
-    unsafe { entry(std::ptr::null_mut(), not_yet) }
+    unsafe { entry(ptr::null_mut(), body) }
 }
 
 /// The index of the last entry that the snapshot includes; 0 for what is not a reader. Only in `restore`. Does not
 /// block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_snapshot_reader_index(reader: *const raft_snapshot_reader) -> u64 {
-    let _ = reader;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_reader(reader, SnapshotReader::index) }
 }
 
 /// The term of that entry; 0 for what is not a reader. Only in `restore`. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_snapshot_reader_term(reader: *const raft_snapshot_reader) -> u64 {
-    let _ = reader;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_reader(reader, SnapshotReader::term) }
 }
 
 /// The snapshot's length in bytes, as `snapshot_write` wrote it; 0 for what is not a reader. Only in `restore`. Does
 /// not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_snapshot_reader_length(reader: *const raft_snapshot_reader) -> u64 {
-    let _ = reader;
-    0
+    // SAFETY: as the header asks.
+    unsafe { of_reader(reader, SnapshotReader::total_bytes) }
 }
 
 /// How one request ended. Every accepted request has exactly one. Comes in arrays: its layout is frozen.

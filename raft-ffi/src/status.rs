@@ -1,10 +1,14 @@
 //! Section "Status" of the header.
 
 use std::ffi::c_char;
+use std::ptr;
 
-use crate::call::{entry, not_yet};
-use crate::error::raft_error;
+use raft_engine::server::Role;
+
+use crate::call::{entry, struct_size};
+use crate::error::{Failure, RAFT_ERR_CLOSED, raft_error};
 use crate::group::raft_group;
+use crate::live;
 use crate::server::raft_server;
 
 /// The length of a text in a status, its NUL included. What is longer is cut.
@@ -38,6 +42,12 @@ pub struct raft_server_info {
     pub ready: u32,
     /// 1 when it stopped by itself; else 0.
     pub stopped: u32,
+    /// 1 when it is closed; else 0.
+    pub closed: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// Bytes of proposals that its loop has not taken yet.
+    pub queued_bytes: u64,
     /// Peers that it has a connection to.
     pub connected_peers: u64,
     /// Writes to the log since it was opened.
@@ -52,17 +62,47 @@ pub struct raft_server_info {
 ///
 /// - `info`: borrowed for the call; its `size` must be set.
 ///
-/// Any thread, also in a callback. Does not block.
-/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_CLOSED, RAFT_ERR_FORKED.
+/// Any thread, also in a callback and after raft_server_close. Does not block.
+/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_server_status(
     server: *mut raft_server,
     info: *mut raft_server_info,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (server, info);
+    let body = || {
+        // SAFETY: `info` is as the header asks.
+        unsafe { struct_size(info, "raft_server_info") }?;
+        let live = live::server(server)?;
+        let status = live.server.status();
+        let engine = status.engine;
+        let told = raft_server_info {
+            size: size_of::<raft_server_info>(),
+            id: engine.id.0,
+            identity: engine.identity.0,
+            incarnation: engine.incarnation.number,
+            port: status.listen.port().into(),
+            disk: match status.disk_backend {
+                "aio" => RAFT_DISK_AIO,
+                "thread-direct" => RAFT_DISK_THREAD,
+                _ => RAFT_DISK_THREAD_BUFFERED,
+            },
+            ready: engine.ready.into(),
+            stopped: engine.stopped.is_some().into(),
+            closed: status.is_closed.into(),
+            reserved0: 0,
+            queued_bytes: status.queued_bytes as u64,
+            connected_peers: engine.connected_peers.len() as u64,
+            log_writes: engine.log_writes,
+            log_bytes: engine.log_bytes,
+            stopped_reason: text(engine.stopped.as_deref()),
+        };
+        // SAFETY: as above; its size says that it has room.
+        unsafe { ptr::write(info, told) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
 }
 
 /// The group is not formed yet.
@@ -119,7 +159,51 @@ pub unsafe extern "C" fn raft_group_status(
     info: *mut raft_group_info,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let _ = (group, info);
+    let body = || {
+        // SAFETY: `info` is as the header asks.
+        unsafe { struct_size(info, "raft_group_info") }?;
+        let live = live::group(group)?;
+        let status = live.group.status().ok_or_else(|| Failure::new(RAFT_ERR_CLOSED, "the server is closed"))?;
+        let told = raft_group_info {
+            size: size_of::<raft_group_info>(),
+            group: live.group.id().0,
+            role: role_number(status.role),
+            stopped: status.stopped.is_some().into(),
+            term: status.term,
+            leader: status.leader.map_or(0, |leader| leader.0),
+            last_index: status.last,
+            durable_index: status.durable,
+            commit_index: status.commit,
+            applied_index: status.applied,
+            snapshot_index: status.snapshot,
+            stopped_reason: text(status.stopped.as_deref()),
+        };
+        // SAFETY: as above; its size says that it has room.
+        unsafe { ptr::write(info, told) };
+        Ok(())
+    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, not_yet) }
+    unsafe { entry(error, body) }
+}
+
+/// The number of a role.
+pub(crate) fn role_number(role: Role) -> u32 {
+    match role {
+        Role::Forming => RAFT_ROLE_FORMING,
+        Role::Follower => RAFT_ROLE_FOLLOWER,
+        Role::PreCandidate => RAFT_ROLE_PRE_CANDIDATE,
+        Role::Candidate => RAFT_ROLE_CANDIDATE,
+        Role::Leader => RAFT_ROLE_LEADER,
+    }
+}
+
+/// A text of a status: cut between two characters where it is too long, and followed by zeros.
+fn text(reason: Option<&str>) -> [c_char; RAFT_STATUS_TEXT_BYTES] {
+    let mut text = [0; RAFT_STATUS_TEXT_BYTES];
+    let reason = reason.unwrap_or_default();
+    let length = reason.floor_char_boundary(RAFT_STATUS_TEXT_BYTES - 1);
+    for (to, from) in text.iter_mut().zip(&reason.as_bytes()[..length]) {
+        *to = *from as c_char;
+    }
+    text
 }
