@@ -13,11 +13,10 @@ use bytes::Bytes;
 use super::error::Violation;
 use super::fragment::Reassembly;
 use super::frame::{Frame, FrameCutter, FrameKind, MAX_FRAME_BYTES, ReceivedFrame};
-use super::handshake::{
-    End, Handshake, Local, Peer, Purpose, Refusal, RefusedBy, Registry, read_refusal, refused_frame,
-};
+use super::handshake::{End, Handshake, Local, Peer, Purpose, Registry};
 use super::message::PeerMessage;
 use super::outbox::Outbox;
+use super::refusal::{Refusal, RefusedBy, read_refusal, refused_frame};
 use crate::types::{GroupId, Identity, Incarnation, Lineage, ServerId, Time};
 
 /// The longest frame before a handshake is done, in bytes: all that an unknown peer can make us keep.
