@@ -173,6 +173,17 @@ fn the_lineage_is_said_once_a_group_and_connection_before_its_first_message() {
     );
 }
 
+#[test]
+fn a_lineage_said_of_our_own_accord_is_not_said_again() {
+    let (mut dialler, mut acceptor) = open(Purpose::Messages, limits());
+    dialler.send(&PeerMessage::Lineage(LINEAGE));
+    dialler.send(&heartbeat(1));
+    dialler.send(&PeerMessage::Lineage(LINEAGE));
+    exchange(&mut dialler, &mut acceptor);
+    assert_eq!(acceptor.violation(), None);
+    assert_eq!(acceptor.events.len(), 2);
+}
+
 /// The frames of a message on a connection that never said a lineage.
 fn bare(message: &PeerMessage) -> Bytes {
     message.encode().into_frame(GROUP).to_bytes()
@@ -223,4 +234,5 @@ fn nothing_is_sent_before_the_handshake_or_after_the_end() {
     dialler.receive(Bytes::from_static(&[0; 28]));
     assert!(dialler.connection.is_closed());
     assert!(!dialler.connection.send(GROUP, Some(LINEAGE), &heartbeat(1)));
+    assert_eq!(dialler.connection.peer().unwrap().id, ServerId(1), "who it was is still known");
 }
