@@ -44,15 +44,16 @@ struct server_view {
     const char *role;
     uint64_t term;
     uint64_t leader; /* 0: not known */
-    uint64_t last_index;
-    uint64_t durable_index;
-    uint64_t commit_index;
-    uint64_t applied_index;
-    uint64_t snapshot_index;
+    uint64_t last;
+    uint64_t durable;
+    uint64_t commit;
+    uint64_t applied;
+    uint64_t snapshot;
     uint64_t log_writes;
     const char *disk;
     const char *stopped; /* why the server or its group stopped; empty if it runs */
     uint64_t keys;
+    uint64_t digest;
     uint64_t clients;
     uint64_t requests;
     uint64_t uptime_seconds;

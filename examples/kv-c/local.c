@@ -279,7 +279,7 @@ static void cluster_shards(struct command_call *call) {
         resp_bulk_text(reply, "role");
         resp_bulk_text(reply, at == 0 ? "master" : "replica");
         resp_bulk_text(reply, "replication-offset");
-        resp_integer(reply, (int64_t)call->server->commit_index);
+        resp_integer(reply, (int64_t)call->server->commit);
         resp_bulk_text(reply, "health");
         resp_bulk_text(reply, "online");
     }
@@ -382,10 +382,10 @@ enum command_route local_info(struct command_call *call) {
     if (wants(call, "raft")) {
         buffer_append_format(&text,
                              "# Raft\r\nraft_id:%" PRIu64 "\r\nraft_role:%s\r\nraft_term:%" PRIu64
-                             "\r\nraft_leader:%" PRIu64 "\r\nraft_commit_index:%" PRIu64
-                             "\r\nraft_applied_index:%" PRIu64 "\r\n\r\n",
-                             server->id, server->role, server->term, server->leader, server->commit_index,
-                             server->applied_index);
+                             "\r\nraft_leader:%" PRIu64 "\r\nraft_commit:%" PRIu64
+                             "\r\nraft_applied:%" PRIu64 "\r\n\r\n",
+                             server->id, server->role, server->term, server->leader, server->commit,
+                             server->applied);
     }
     if (wants(call, "keyspace")) {
         buffer_append_text(&text, "# Keyspace\r\n");
@@ -412,7 +412,14 @@ enum command_route local_raft_status(struct command_call *call) {
     struct server_view *server = call->server;
     refresh(server);
     const struct member_view *leader = member_find(server, server->leader);
-    resp_map(call->reply, call->client->version, 17);
+    struct buffer members = {0};
+    for (size_t at = 0; at < server->member_count; at++) {
+        buffer_append_format(&members, "%s%" PRIu64 "=%s/%s", at > 0 ? " " : "", server->members[at].id,
+                             server->members[at].raft_address, server->members[at].resp_address);
+    }
+    char digest[17];
+    snprintf(digest, sizeof digest, "%016" PRIx64, server->digest);
+    resp_map(call->reply, call->client->version, 18);
     status_text(call, "cluster", server->cluster);
     status_number(call, "id", server->id);
     status_text(call, "language", server->language);
@@ -420,23 +427,18 @@ enum command_route local_raft_status(struct command_call *call) {
     status_number(call, "term", server->term);
     status_number(call, "leader", server->leader);
     status_text(call, "leader_address", leader != NULL ? leader->resp_address : "");
-    status_number(call, "last_index", server->last_index);
-    status_number(call, "durable_index", server->durable_index);
-    status_number(call, "commit_index", server->commit_index);
-    status_number(call, "applied_index", server->applied_index);
-    status_number(call, "snapshot_index", server->snapshot_index);
+    status_number(call, "last", server->last);
+    status_number(call, "durable", server->durable);
+    status_number(call, "commit", server->commit);
+    status_number(call, "applied", server->applied);
+    status_number(call, "snapshot", server->snapshot);
     status_number(call, "log_writes", server->log_writes);
     status_text(call, "disk", server->disk);
     status_text(call, "stopped", server->stopped);
     status_number(call, "keys", server->keys);
+    status_text(call, "digest", digest);
     resp_bulk_text(call->reply, "members");
-    resp_array(call->reply, server->member_count);
-    for (size_t at = 0; at < server->member_count; at++) {
-        struct buffer text = {0};
-        buffer_append_format(&text, "%" PRIu64 "=%s/%s", server->members[at].id, server->members[at].raft_address,
-                             server->members[at].resp_address);
-        resp_bulk(call->reply, (struct slice){text.data, text.length});
-        buffer_free(&text);
-    }
+    resp_bulk(call->reply, (struct slice){members.data, members.length});
+    buffer_free(&members);
     return ROUTE_DONE;
 }

@@ -1,11 +1,14 @@
 #include "store.h"
 
+#include "digest.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct value {
+    uint32_t crc;
     size_t length;
     size_t capacity;
     unsigned char data[];
@@ -22,6 +25,7 @@ struct entry {
     struct value *value;
     /* What the snapshot must see where that is no longer `value`. */
     struct value *frozen;
+    uint32_t key_crc;
     size_t key_length;
     unsigned char key[];
 };
@@ -30,6 +34,7 @@ struct store {
     struct entry **buckets;
     size_t bucket_count; /* a power of two */
     uint64_t count;
+    uint64_t digest;
     uint64_t next_number;
     uint64_t hash_seed;
     struct entry *oldest;
@@ -109,6 +114,15 @@ uint64_t store_count(const struct store *store) {
     return store->count;
 }
 
+uint64_t store_digest(const struct store *store) {
+    return store->digest;
+}
+
+/* What the entry's pair adds to the digest. */
+static uint64_t digest_of(const struct entry *entry) {
+    return digest_of_pair(entry->key_crc, entry->value->crc);
+}
+
 /* The link that points at the key's entry, or the bucket's last link, which is NULL. */
 static struct entry **link_of(const struct store *store, struct slice key, uint64_t hash) {
     struct entry **link = &store->buckets[hash & (store->bucket_count - 1)];
@@ -145,6 +159,13 @@ static void drop_value(struct store *store, struct entry *entry) {
         free(entry->value);
     }
     entry->value = NULL;
+}
+
+static void replace_value(struct store *store, struct entry *entry, struct value *value) {
+    store->digest -= digest_of(entry);
+    drop_value(store, entry);
+    entry->value = value;
+    store->digest += digest_of(entry);
 }
 
 static void unlink_from_order(struct store *store, struct entry *entry) {
@@ -184,6 +205,7 @@ static struct value *value_new(struct slice first, struct slice second, size_t c
     }
     value->length = first.length + second.length;
     value->capacity = capacity;
+    value->crc = crc32_of(crc32_of(0, first), second);
     if (first.length > 0) {
         memcpy(value->data, first.data, first.length);
     }
@@ -207,6 +229,7 @@ static bool insert(struct store *store, struct slice key, uint64_t hash, struct 
                             .number = store->next_number,
                             .hash = hash,
                             .value = value,
+                            .key_crc = crc32_of(0, key),
                             .key_length = key.length};
     if (key.length > 0) {
         memcpy(entry->key, key.data, key.length);
@@ -216,6 +239,7 @@ static bool insert(struct store *store, struct slice key, uint64_t hash, struct 
     store->newest = entry;
     store->next_number++;
     store->count++;
+    store->digest += digest_of(entry);
     return true;
 }
 
@@ -225,7 +249,10 @@ bool store_set(struct store *store, struct slice key, struct slice value) {
     struct entry *entry = *link_of(store, key, hash);
     if (entry != NULL && !is_awaited(store, entry) && value.length <= entry->value->capacity &&
         entry->value->capacity <= value.length * 2 + 64) {
+        store->digest -= digest_of(entry);
         entry->value->length = value.length;
+        entry->value->crc = crc32_of(0, value);
+        store->digest += digest_of(entry);
         if (value.length > 0) {
             memcpy(entry->value->data, value.data, value.length);
         }
@@ -238,8 +265,7 @@ bool store_set(struct store *store, struct slice key, struct slice value) {
     if (entry == NULL) {
         return insert(store, key, hash, fresh);
     }
-    drop_value(store, entry);
-    entry->value = fresh;
+    replace_value(store, entry, fresh);
     return true;
 }
 
@@ -256,7 +282,10 @@ bool store_append(struct store *store, struct slice key, struct slice value) {
         if (value.length > 0) {
             memcpy(old->data + old->length, value.data, value.length);
         }
+        store->digest -= digest_of(entry);
         old->length = length;
+        old->crc = crc32_of(old->crc, value);
+        store->digest += digest_of(entry);
         return true;
     }
     /* Twice the room, so that many small appends copy each byte a bounded number of times. */
@@ -264,8 +293,7 @@ bool store_append(struct store *store, struct slice key, struct slice value) {
     if (fresh == NULL) {
         return false;
     }
-    drop_value(store, entry);
-    entry->value = fresh;
+    replace_value(store, entry, fresh);
     return true;
 }
 
@@ -277,6 +305,7 @@ bool store_delete(struct store *store, struct slice key) {
     }
     *link = entry->bucket_next;
     store->count--;
+    store->digest -= digest_of(entry);
     drop_value(store, entry);
     if (!is_awaited(store, entry)) {
         unlink_from_order(store, entry);
@@ -288,6 +317,7 @@ bool store_delete(struct store *store, struct slice key) {
 void store_clear(struct store *store) {
     memset(store->buckets, 0, store->bucket_count * sizeof *store->buckets);
     store->count = 0;
+    store->digest = 0;
     for (struct entry *entry = store->oldest; entry != NULL;) {
         struct entry *newer = entry->newer;
         drop_value(store, entry);

@@ -24,6 +24,9 @@ void store_free(struct store *store);
 
 uint64_t store_count(const struct store *store);
 
+/* Equal for equal states (FORMAT.md, "Digest"). Kept as the state changes, so asking costs nothing. */
+uint64_t store_digest(const struct store *store);
+
 /* The value of a key; false if there is none. It is valid until the next change. */
 bool store_get(const struct store *store, struct slice key, struct slice *value);
 
