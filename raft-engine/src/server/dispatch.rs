@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +47,10 @@ pub(super) enum Work {
     Notice(Notice),
 }
 
+/// Applying is told to a sleeping loop only after so many bytes: until then nothing waits for it there, and whatever
+/// else wakes it brings the news along. Well below what the driver lets be outstanding.
+const UNHEARD_BYTES: usize = 1 << 20;
+
 /// All state machines of a server.
 pub(super) struct Dispatcher {
     directory: PathBuf,
@@ -54,6 +59,8 @@ pub(super) struct Dispatcher {
     /// Reused from batch to batch.
     results: Vec<u8>,
     places: Vec<(u32, u32)>,
+    /// Applied since the loop was last woken for it, in bytes.
+    unheard_bytes: usize,
 }
 
 struct Machine {
@@ -83,8 +90,11 @@ pub(super) fn dispatch(shared: &Shared, max: usize, timeout: Option<Duration>) -
             shared.inbox.report(Input::Defect(format!("dispatch {defect}")));
         }
     }
+    if dispatcher.unheard_bytes >= UNHEARD_BYTES {
+        dispatcher.unheard_bytes = 0;
+        shared.inbox.nudge();
+    }
     shared.work.give_back(dispatcher);
-    shared.inbox.nudge();
     Ok(count)
 }
 
@@ -94,7 +104,14 @@ pub(super) struct Closing;
 
 impl Dispatcher {
     pub(super) fn new(directory: PathBuf, snapshots: SnapshotWriter) -> Self {
-        Self { directory, machines: BTreeMap::new(), snapshots, results: Vec::new(), places: Vec::new() }
+        Self {
+            directory,
+            machines: BTreeMap::new(),
+            snapshots,
+            results: Vec::new(),
+            places: Vec::new(),
+            unheard_bytes: 0,
+        }
     }
 
     /// Does one piece of work.
@@ -137,6 +154,7 @@ impl Dispatcher {
 
     fn apply(&mut self, group: GroupId, mut entries: Vec<Entry>, mut requests: Vec<(u32, ReplyTo)>, shared: &Shared) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        let bytes: usize = entries.iter().map(Entry::cost_bytes).sum();
         let mut stream = Stream::default();
         let machine = self.machines.get_mut(&group).filter(|machine| !machine.is_stopped);
         let Some(machine) = machine else {
@@ -168,8 +186,10 @@ impl Dispatcher {
             None => last,
             Some(_) => entries[applied].index - 1,
         };
+        machine.cell.applied.store(machine.applied, Ordering::Release);
         // Ahead of the completions: what the host proposes from them wakes the loop for both.
         shared.inbox.report_quietly(Input::Event(Event::Applied { group, index: machine.applied }));
+        self.unheard_bytes += bytes;
         if !requests.is_empty() {
             let results = Bytes::from(std::mem::take(&mut self.results));
             let mut completions = Vec::with_capacity(requests.len());
@@ -232,6 +252,7 @@ impl Dispatcher {
         match result {
             Ok(()) => {
                 machine.applied = meta.position.index;
+                machine.cell.applied.store(machine.applied, Ordering::Release);
                 shared.inbox.report(Input::Event(Event::Restored { group, index: machine.applied }));
                 machine.answer_parked(shared);
             }

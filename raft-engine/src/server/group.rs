@@ -1,6 +1,7 @@
 //! A host's handle of one group: proposals, queries, snapshots, status. Any thread may use any clone of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -161,9 +162,13 @@ impl Group {
         self.shared.poll(&self.cell, into, max)
     }
 
-    /// The group as it was at the end of the loop's last turn; `None` once it is gone. Never blocks.
-    pub fn status(&self) -> Option<Arc<GroupStatus>> {
-        lock(&self.cell.status).clone()
+    /// The group as it was at the end of the loop's last turn, with what has been applied since; `None` once it is gone. Never blocks.
+    pub fn status(&self) -> Option<GroupStatus> {
+        let published = lock(&self.cell.status).clone()?;
+        let mut status = GroupStatus::clone(&published);
+        // The loop hears of what was applied when it next wakes; here it is told at once.
+        status.applied = status.applied.max(self.cell.applied.load(Ordering::Acquire));
+        Some(status)
     }
 
     fn read_input(&self, reply_to: ReplyTo, question: Question, consistency: Consistency) -> (Input, usize) {

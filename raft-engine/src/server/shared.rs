@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -72,13 +72,15 @@ impl Wake for LoopWaker {
 pub(super) struct GroupCell {
     pub(super) id: GroupId,
     pub(super) status: Mutex<Option<Arc<GroupStatus>>>,
+    /// The last index that the state machine has applied.
+    pub(super) applied: AtomicU64,
     /// Polled by the host.
     completions: Mutex<VecDeque<Completion>>,
 }
 
 impl GroupCell {
     pub(super) fn new(id: GroupId) -> Self {
-        Self { id, status: Mutex::new(None), completions: Mutex::default() }
+        Self { id, status: Mutex::new(None), applied: AtomicU64::new(0), completions: Mutex::default() }
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) struct Turn {
     pub(super) work: Vec<Work>,
     pub(super) stream: Stream,
     pub(super) cells: Vec<Arc<GroupCell>>,
-    /// Started in this turn: to be answered when the driver has had its say.
+    /// Handed to the driver, to be answered when it has said how they started.
     pub(super) starting: Vec<(GroupId, StartAnswer)>,
     pub(super) is_closing: bool,
 }
@@ -225,7 +225,6 @@ impl Turn {
                 break;
             }
         }
-        self.answer_starts();
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -257,6 +256,7 @@ impl Turn {
                 Effect::SnapshotMore { group } => self.work.push(Work::SnapshotStep { group }),
                 Effect::ReleaseSnapshot { group } => self.work.push(Work::ReleaseSnapshot { group }),
                 Effect::Restore { group, file, meta } => self.work.push(Work::Restore { group, file, meta }),
+                Effect::Started { group, result } => self.started(group, result),
                 Effect::Notice(notice) => self.work.push(Work::Notice(notice)),
             }
         }
@@ -283,22 +283,22 @@ impl Turn {
         }
     }
 
-    fn answer_starts(&mut self) {
-        for (group, answer) in std::mem::take(&mut self.starting) {
-            let stopped = match self.driver.group_status(group) {
-                Some(status) => status.stopped,
-                None => Some("the engine did not take it".to_owned()),
-            };
-            let Some(reason) = stopped else {
+    /// The driver has said whether a group started.
+    fn started(&mut self, group: GroupId, result: Result<(), String>) {
+        let Some(place) = self.starting.iter().position(|(of, _)| *of == group) else { return };
+        let (_, answer) = self.starting.swap_remove(place);
+        match result {
+            Ok(()) => {
                 // The handle that the caller gets next shows a status at once.
                 self.publish();
                 answer.complete(Ok(()));
-                continue;
-            };
-            self.cells.retain(|cell| cell.id != group);
-            lock(&self.shared.groups).remove(&group);
-            self.shared.work.push([Work::Forget { group }]);
-            answer.complete(Err(StartError::Stopped { group, reason }));
+            }
+            Err(reason) => {
+                self.cells.retain(|cell| cell.id != group);
+                lock(&self.shared.groups).remove(&group);
+                self.work.push(Work::Forget { group });
+                answer.complete(Err(StartError::Stopped { group, reason }));
+            }
         }
     }
 
