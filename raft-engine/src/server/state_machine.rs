@@ -2,9 +2,11 @@
 //!
 //! A panic in any of these callbacks is caught and stops the group; the host lives.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
@@ -170,7 +172,8 @@ pub struct SnapshotReader {
     /// Decoded and not yet read.
     ready: VecDeque<Bytes>,
     is_at_end: bool,
-    file_bytes: u64,
+    group: GroupId,
+    total_bytes: OnceCell<u64>,
     index: Index,
     term: Term,
 }
@@ -185,15 +188,33 @@ impl SnapshotReader {
             decoder: driver::SnapshotReader::new(group),
             ready: VecDeque::new(),
             is_at_end: false,
-            file_bytes: meta.file_bytes,
+            group,
+            total_bytes: OnceCell::new(),
             index: meta.position.index,
             term: meta.position.term,
         }
     }
 
-    /// The length of the file in bytes: a little more than there is to read.
-    pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
+    /// How many bytes there are to read in all. The first call goes through the file, so ask only where it helps; 0
+    /// where the file cannot be read, which [`Read::read`] then tells of.
+    pub fn total_bytes(&self) -> u64 {
+        *self.total_bytes.get_or_init(|| self.count_bytes().unwrap_or(0))
+    }
+
+    fn count_bytes(&self) -> io::Result<u64> {
+        let mut decoder = driver::SnapshotReader::new(self.group);
+        let (mut total_bytes, mut offset) = (0, 0);
+        loop {
+            let mut buffer = vec![0; READ_BYTES];
+            let count = self.file.read_at(&mut buffer, offset)?;
+            if count == 0 {
+                return Ok(total_bytes);
+            }
+            buffer.truncate(count);
+            offset += count as u64;
+            let decoded = decoder.push(buffer.into()).map_err(io::Error::other)?;
+            total_bytes += decoded.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        }
     }
 
     /// The last entry that the snapshot includes.
