@@ -6,7 +6,9 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests of real processes live in real time")]
 
 pub mod cluster;
+pub mod durability;
 pub mod edges;
 pub mod history;
 pub mod resp;
+pub mod trace;
 pub mod workload;
