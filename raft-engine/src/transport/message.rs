@@ -392,10 +392,11 @@ fn scatter(kind: FrameKind, previous: Index, rows: &[EntryRow], mut payload: Byt
     if previous.checked_add(rows.len() as u64).is_none() {
         return Err(Violation::Value { kind, field: "previous index" });
     }
-    rows.iter()
-        .zip(previous + 1..)
-        .map(|(row, index)| row.entry(kind, index, payload.split_to(row.length as usize)))
-        .collect()
+    let mut entries = Vec::with_capacity(rows.len());
+    for (row, index) in rows.iter().zip(previous + 1..) {
+        entries.push(row.entry(kind, index, payload.split_to(row.length as usize))?);
+    }
+    Ok(entries)
 }
 
 fn exactly(kind: FrameKind, named: u64, payload: &Bytes) -> Result<(), Violation> {
