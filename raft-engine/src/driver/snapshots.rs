@@ -397,7 +397,7 @@ impl Driver {
         }
         sending.is_reading = true;
         let token = self.reads.begin(ReadPurpose::Chunk(id, to, sending.number));
-        self.storage.read_snapshot(token, id, sending.offset, CHUNK_BYTES);
+        self.storage.read_snapshot(token, id, &sending.meta, sending.offset, CHUNK_BYTES);
     }
 
     pub(super) fn chunk_read(

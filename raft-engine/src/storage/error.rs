@@ -67,7 +67,7 @@ pub enum ReadError {
         /// The first index asked for.
         index: Index,
     },
-    /// The log was truncated or compacted while the read was on its way: ask again.
+    /// The entries were truncated, or the snapshot removed, while the read was on its way.
     #[error("the log of group {group} changed during the read")]
     Changed {
         /// The group.

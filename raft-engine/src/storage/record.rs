@@ -1,8 +1,11 @@
 //! What the log is made of, as the driver says it.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Entry, GroupId, HardState, Identity, Incarnation, Index, Lineage, SnapshotMeta};
+use crate::types::{
+    Entry, EntryKind, GroupId, HardState, Identity, Incarnation, Index, Lineage, LogTime, SnapshotMeta, Term,
+};
 
 /// A running number of what was appended in this incarnation, from 1: every entry counts one, every other record one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -72,15 +75,34 @@ pub enum Record {
     },
 }
 
-/// An entry as a control record or a snapshot's header holds it.
+/// What a control area holds: every record that is not an entry. The order of the variants is on disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Control {
+    /// This open of the directory.
+    Incarnation(Incarnation),
+    /// A peer's.
+    PeerIncarnation { identity: Identity, incarnation: Incarnation },
+    /// {term, vote}.
+    HardState { group: GroupId, state: HardState },
+    /// Drops the entries from an index on.
+    Truncate { group: GroupId, from: Index },
+    /// A commit hint.
+    Commit { group: GroupId, index: Index },
+    /// The group's lineage.
+    Lineage { group: GroupId, lineage: Lineage },
+    /// A snapshot mark.
+    Snapshot { group: GroupId, meta: SnapshotMeta, first_entry: StoredEntry, lineage: Lineage },
+}
+
+/// An entry as a control record, a checkpoint or a snapshot's header holds it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct StoredEntry {
-    index: u64,
-    term: u64,
-    log_time: crate::types::LogTime,
+    pub(super) index: Index,
+    pub(super) term: Term,
+    log_time: LogTime,
     kind: u8,
     payload_crc: u32,
-    payload: Vec<u8>,
+    payload: Bytes,
 }
 
 impl From<&Entry> for StoredEntry {
@@ -91,7 +113,8 @@ impl From<&Entry> for StoredEntry {
             log_time: entry.log_time,
             kind: entry.kind as u8,
             payload_crc: entry.payload_crc,
-            payload: entry.payload.to_vec(),
+            // A copy: the payload may be a slice of a large buffer, which must not live as long as this.
+            payload: Bytes::copy_from_slice(&entry.payload),
         }
     }
 }
@@ -103,9 +126,9 @@ impl StoredEntry {
             index: self.index,
             term: self.term,
             log_time: self.log_time,
-            kind: crate::types::EntryKind::from_number(self.kind)?,
+            kind: EntryKind::from_number(self.kind)?,
             payload_crc: self.payload_crc,
-            payload: self.payload.clone().into(),
+            payload: self.payload.clone(),
         };
         entry.is_intact().then_some(entry)
     }

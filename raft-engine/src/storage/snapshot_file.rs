@@ -1,30 +1,244 @@
-//! The snapshot file as bytes: header, blocks, footer.
+//! The snapshot file as bytes: a header with what the snapshot stands for, blocks of the host's bytes, a footer.
+//!
+//! Every part has a CRC32C of its own, so that whoever restores learns of damage before the host sees a byte of the
+//! block; [`SnapshotMeta::file_crc`] is over the whole file. docs/disk-format.md has every field.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
-use crate::types::GroupId;
+use super::events::SnapshotHead;
+use super::record::StoredEntry;
+use crate::codec;
+use crate::types::{Configuration, Entry, FileName, GroupId, Index, Lineage, LogTime, Position, SnapshotMeta, Term};
+
+const MAGIC: [u8; 8] = *b"raftsnap";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 24;
+const BLOCK_HEADER_BYTES: usize = 8;
+const FOOTER_BYTES: usize = 24;
+
+/// The longest block in bytes.
+const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// The longest header body in bytes: entry 1 and a configuration.
+const MAX_BODY_BYTES: u64 = 8 << 20;
+
+/// What the header says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct FileHead {
+    pub(super) group: GroupId,
+    pub(super) position: Position,
+    pub(super) log_time: LogTime,
+    pub(super) configuration: Configuration,
+    pub(super) configuration_index: Index,
+    first_entry: StoredEntry,
+    pub(super) lineage: Lineage,
+}
+
+impl FileHead {
+    /// The head of a group's snapshot.
+    pub(super) fn new(group: GroupId, head: &SnapshotHead) -> Self {
+        Self {
+            group,
+            position: head.position,
+            log_time: head.log_time,
+            configuration: head.configuration.clone(),
+            configuration_index: head.configuration_index,
+            first_entry: StoredEntry::from(&head.first_entry),
+            lineage: head.lineage,
+        }
+    }
+
+    /// The meta of the file that has this head, this length and this CRC.
+    pub(super) fn meta(&self, file_bytes: u64, file_crc: u32) -> SnapshotMeta {
+        SnapshotMeta {
+            position: self.position,
+            log_time: self.log_time,
+            configuration: self.configuration.clone(),
+            configuration_index: self.configuration_index,
+            file_bytes,
+            file_crc,
+        }
+    }
+
+    /// Entry 1, if it is whole.
+    pub(super) fn first_entry(&self) -> Option<Entry> {
+        self.first_entry.entry()
+    }
+}
+
+/// What tells the snapshots of one group apart: two of the same position need not have the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct SnapshotKey {
+    pub(super) index: Index,
+    pub(super) term: Term,
+    pub(super) file_crc: u32,
+}
+
+impl From<&SnapshotMeta> for SnapshotKey {
+    fn from(meta: &SnapshotMeta) -> Self {
+        Self { index: meta.position.index, term: meta.position.term, file_crc: meta.file_crc }
+    }
+}
+
+/// The name of a stored snapshot.
+pub(super) fn snapshot_name(group: GroupId, key: SnapshotKey) -> FileName {
+    FileName(format!("snapshot-{group}-{}-{}-{:08x}", key.index, key.term, key.file_crc))
+}
+
+/// The header of a file.
+pub(super) fn encode_header(head: &FileHead) -> Bytes {
+    let body = codec::encode(head);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    let crc = crc32c::crc32c(&bytes);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    bytes.into()
+}
+
+/// The blocks that hold `data`.
+pub(super) fn encode_blocks(data: &[u8]) -> Bytes {
+    let blocks = data.len().div_ceil(MAX_BLOCK_BYTES);
+    let mut bytes = Vec::with_capacity(data.len() + blocks * BLOCK_HEADER_BYTES);
+    for block in data.chunks(MAX_BLOCK_BYTES) {
+        bytes.extend_from_slice(&(block.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
+        bytes.extend_from_slice(block);
+    }
+    bytes.into()
+}
+
+/// The footer of a file that holds so many bytes of the host.
+pub(super) fn encode_footer(data_bytes: u64) -> Bytes {
+    let mut bytes = vec![0; FOOTER_BYTES];
+    bytes[8..16].copy_from_slice(&data_bytes.to_le_bytes());
+    bytes[16..24].copy_from_slice(b"raftsend");
+    let crc = crc32c::crc32c(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes.into()
+}
 
 /// Turns the bytes of a snapshot file, handed over in order in pieces of any size, into the host's bytes, and verifies
-/// every block and the footer. Pure: whoever restores reads the file.
+/// the header, every block and the footer. Pure: whoever restores reads the file.
 #[derive(Debug)]
 pub struct SnapshotReader {
     group: GroupId,
+    head: Option<FileHead>,
+    /// What has come and is not a whole part yet.
+    rest: BytesMut,
+    data_bytes: u64,
+    is_complete: bool,
 }
 
 impl SnapshotReader {
     /// Reads a snapshot of this group from its first byte.
     pub fn new(group: GroupId) -> Self {
-        Self { group }
+        Self { group, head: None, rest: BytesMut::new(), data_bytes: 0, is_complete: false }
     }
 
     /// Takes the next bytes of the file and gives the host's bytes that they complete, block by block.
-    pub fn push(&mut self, _bytes: Bytes) -> Result<Vec<Bytes>, SnapshotError> {
-        Ok(Vec::new())
+    ///
+    /// # Errors
+    /// Says what is damaged. What earlier calls gave was whole, but the snapshot is not.
+    pub fn push(&mut self, bytes: Bytes) -> Result<Vec<Bytes>, SnapshotError> {
+        self.rest.extend_from_slice(&bytes);
+        let mut blocks = Vec::new();
+        if self.head.is_none() && !self.read_header()? {
+            return Ok(blocks);
+        }
+        while !self.is_complete {
+            let Some(length) = self.rest.get(..4).map(|bytes| u32_at(bytes, 0) as usize) else { break };
+            if length == 0 {
+                if self.rest.len() < FOOTER_BYTES {
+                    break;
+                }
+                self.read_footer()?;
+                break;
+            }
+            if length > MAX_BLOCK_BYTES {
+                return Err(self.damaged("a block is longer than any"));
+            }
+            if self.rest.len() < BLOCK_HEADER_BYTES + length {
+                break;
+            }
+            let mut block = self.rest.split_to(BLOCK_HEADER_BYTES + length).freeze();
+            let crc = u32_at(&block, 4);
+            block = block.slice(BLOCK_HEADER_BYTES..);
+            if crc32c::crc32c(&block) != crc {
+                return Err(self.damaged("a block's checksum does not fit"));
+            }
+            self.data_bytes += length as u64;
+            blocks.push(block);
+        }
+        if self.is_complete && !self.rest.is_empty() {
+            return Err(self.damaged("bytes follow its footer"));
+        }
+        Ok(blocks)
     }
 
-    /// Says that the file has ended: an error if the footer was not reached.
+    /// Says that the file has ended.
+    ///
+    /// # Errors
+    /// The footer was not reached.
     pub fn finish(&self) -> Result<(), SnapshotError> {
-        Err(SnapshotError::NotBegun { group: self.group })
+        if self.is_complete { Ok(()) } else { Err(self.damaged("the file ends before its footer")) }
     }
+
+    /// What the header says, once it has come.
+    pub(super) fn head(&self) -> Option<&FileHead> {
+        self.head.as_ref()
+    }
+
+    fn read_header(&mut self) -> Result<bool, SnapshotError> {
+        if self.rest.len() < HEADER_BYTES {
+            return Ok(false);
+        }
+        if self.rest[..8] != MAGIC {
+            return Err(self.damaged("this is not a snapshot file"));
+        }
+        if u32_at(&self.rest, 8) != VERSION {
+            return Err(self.damaged("its format version is not known here: a newer library wrote it"));
+        }
+        let body_bytes = u64::from(u32_at(&self.rest, 16)) | u64::from(u32_at(&self.rest, 20)) << 32;
+        if body_bytes > MAX_BODY_BYTES {
+            return Err(self.damaged("its header is longer than any"));
+        }
+        if self.rest.len() < HEADER_BYTES + body_bytes as usize {
+            return Ok(false);
+        }
+        let header = self.rest.split_to(HEADER_BYTES + body_bytes as usize);
+        let zeroed = crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &[0; 4]);
+        if crc32c::crc32c_append(zeroed, &header[16..]) != u32_at(&header, 12) {
+            return Err(self.damaged("its header's checksum does not fit"));
+        }
+        let head: FileHead = codec::decode(&header[HEADER_BYTES..]).map_err(|error| self.damaged(error))?;
+        if head.group != self.group || head.first_entry().is_none() {
+            return Err(self.damaged("it is another group's, or its entry 1 is damaged"));
+        }
+        self.head = Some(head);
+        Ok(true)
+    }
+
+    fn read_footer(&mut self) -> Result<(), SnapshotError> {
+        let footer = self.rest.split_to(FOOTER_BYTES);
+        let expected = encode_footer(self.data_bytes);
+        if footer[..] != expected[..] {
+            return Err(self.damaged("its footer does not fit"));
+        }
+        self.is_complete = true;
+        Ok(())
+    }
+
+    fn damaged(&self, what: impl ToString) -> SnapshotError {
+        SnapshotError::Damaged { group: self.group, what: what.to_string() }
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
