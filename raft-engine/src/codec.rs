@@ -93,3 +93,6 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -377,15 +377,16 @@ impl Cluster {
     /// Waits until all servers have applied the same index and hold the same state; that index and digest.
     #[track_caller]
     pub fn wait_equal(&self) -> (u64, String) {
-        poll("all servers to have applied the same and to be equal", || {
-            let statuses: Vec<Status> = self.ids().iter().map(|&id| self.status(id)).collect::<Option<_>>()?;
-            let applied = statuses[0].number("applied");
-            if statuses.iter().any(|status| status.number("applied") != applied) {
-                return None;
+        wait_for(|| {
+            let statuses: Vec<Status> = self.ids().iter().filter_map(|&id| self.status(id)).collect();
+            let states: Vec<(u64, &str)> =
+                statuses.iter().map(|status| (status.number("applied"), status.field("digest"))).collect();
+            let is_equal = states.len() == self.members.len() && states.iter().all(|state| *state == states[0]);
+            if is_equal {
+                Ok((states[0].0, states[0].1.to_owned()))
+            } else {
+                Err(format!("equal replicas: {statuses:#?}"))
             }
-            let digests: Vec<&str> = statuses.iter().map(|status| status.field("digest")).collect();
-            assert!(digests.iter().all(|digest| *digest == digests[0]), "replicas differ at {applied}: {statuses:#?}");
-            Some((applied, digests[0].to_owned()))
         })
     }
 
@@ -430,12 +431,18 @@ fn remember(output: &Mutex<Vec<String>>, line: &str) {
 /// Asks until there is an answer, for at most [`BOUND`].
 #[track_caller]
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    wait_for(|| ask().ok_or_else(|| what.to_owned()))
+}
+
+/// Asks until there is an answer, for at most [`BOUND`]; then says what the last question was told instead.
+#[track_caller]
+fn wait_for<T>(mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + BOUND;
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        match ask() {
+            Ok(answer) => return answer,
+            Err(missing) => assert!(Instant::now() < deadline, "waited {BOUND:?} for {missing}"),
         }
-        assert!(Instant::now() < deadline, "waited {BOUND:?} for {what}");
         pause();
     }
 }

@@ -33,10 +33,12 @@ impl Driver {
                 Err(format!("the host says that it has applied entry {applied} of a group that is not formed yet"))
             }
             (None, Some(forming)) => {
+                let others: Vec<_> = forming.others(self.me.id).map(|member| member.id).collect();
                 for member in &forming.members {
                     self.know_peer(member.id, &member.address);
                 }
                 self.groups.insert(id, Group::new(id, Phase::Forming(forming)));
+                others.into_iter().for_each(|other| self.introduce(id, other));
                 self.form_if_complete(id);
                 Ok(())
             }
@@ -136,12 +138,18 @@ impl Driver {
 
     // ---- forming ----
 
-    /// Says to a peer with what arguments this server was started.
+    /// Says to a peer with what arguments this server was started, and whether the group is formed here. Said on every
+    /// new connection: whatever was lost with an older one is asked for again.
     pub(super) fn introduce(&mut self, id: GroupId, to: ServerId) {
-        let Some(Group { phase: Phase::Forming(forming), stopped: None, .. }) = self.groups.get(&id) else { return };
-        if forming.others(self.me.id).any(|member| member.id == to) {
-            let message = PeerMessage::Introduce { digest: forming.digest, formed: None };
-            self.send(id, to, message);
+        let Some(group) = self.groups.get(&id).filter(|group| group.stopped.is_none()) else { return };
+        let (digest, formed, is_member) = match &group.phase {
+            Phase::Forming(forming) => (forming.digest, None, forming.others(self.me.id).any(|other| other.id == to)),
+            Phase::Formed(formed) => {
+                (formed.digest, Some(formed.lineage), formed.raft.configuration().member(to).is_some())
+            }
+        };
+        if is_member {
+            self.send(id, to, PeerMessage::Introduce { digest, formed });
         }
     }
 
@@ -257,9 +265,7 @@ impl Driver {
         group.recorded_commit = 1;
         self.effects.push(Effect::Notice(Notice::Formed { group: id }));
         self.know_members(id);
-        for peer in waiting {
-            self.send(id, peer, PeerMessage::Introduce { digest, formed: Some(lineage) });
-        }
+        waiting.into_iter().for_each(|peer| self.introduce(id, peer));
     }
 
     pub(super) fn on_formation_refused(&mut self, id: GroupId, from: ServerId, reason: String) {

@@ -1,11 +1,17 @@
 //! A host's handle of one group: proposals, queries, snapshots, status. Any thread may use any clone of it.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CallError, Completion, Consistency, GroupStatus, Polled, Refused};
-use crate::types::{GroupId, Index, Term};
+use super::callback::is_in_callback;
+use super::requests::{Question, ReplyTo, Request, Waiter};
+use super::shared::{GroupCell, Input, Shared};
+use super::sync::lock;
+use super::{CallError, Completion, Consistency, GroupStatus, Outcome, Polled, Refused, Unknown};
+use crate::types::{Entry, GroupId, Index, Term};
 
 /// Bytes to append, under the host's name for them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,13 +36,21 @@ pub struct Applied {
 /// One group of an open server. Cheap to clone; outlives the server's close, after which it refuses.
 #[derive(Clone)]
 pub struct Group {
-    id: GroupId,
+    shared: Arc<Shared>,
+    cell: Arc<GroupCell>,
 }
 
+/// What a request without data costs the queue's budget, in bytes.
+const REQUEST_BYTES: usize = 64;
+
 impl Group {
+    pub(super) fn new(shared: Arc<Shared>, cell: Arc<GroupCell>) -> Self {
+        Self { shared, cell }
+    }
+
     /// The group's id.
     pub fn id(&self) -> GroupId {
-        self.id
+        self.cell.id
     }
 
     /// Submits a batch. Each item completes exactly once, by callback or poll, also at close. Never blocks; may be
@@ -45,8 +59,24 @@ impl Group {
     /// # Errors
     /// Nothing of the batch was taken: certainly not applied, and no completion comes.
     pub fn propose(&self, items: Vec<Item>) -> Result<(), Refused> {
-        let _ = items;
-        Err(Refused::Closed)
+        self.shared.check_process()?;
+        let limit_bytes = self.shared.max_entry_bytes;
+        let mut cost_bytes = 0;
+        for (position, item) in items.iter().enumerate() {
+            let bytes = item.data.len();
+            if bytes > limit_bytes {
+                return Err(Refused::TooLarge { position, bytes, limit_bytes });
+            }
+            cost_bytes += bytes + Entry::OVERHEAD_BYTES;
+        }
+        let limit_bytes = self.shared.inbox.limit_bytes();
+        if cost_bytes > limit_bytes {
+            return Err(Refused::TooLarge { position: items.len() - 1, bytes: cost_bytes, limit_bytes });
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        self.shared.submit(Input::Propose { group: self.id(), items }, cost_bytes)
     }
 
     /// Proposes one entry and waits until it is applied here. Blocks up to `timeout`; in host mode another thread must
@@ -55,8 +85,15 @@ impl Group {
     /// # Errors
     /// As the error says: certainly not applied, or unknown. A timeout is unknown.
     pub fn propose_wait(&self, data: Bytes, timeout: Duration) -> Result<Applied, CallError> {
-        let _ = (data, timeout);
-        Err(Refused::Closed.into())
+        let (bytes, limit_bytes) = (data.len(), self.shared.max_entry_bytes);
+        if bytes > limit_bytes {
+            return Err(Refused::TooLarge { position: 0, bytes, limit_bytes }.into());
+        }
+        let completion = self.wait(timeout, |waiter| {
+            let cost_bytes = bytes + Entry::OVERHEAD_BYTES;
+            (Input::ProposeOne { group: self.id(), data, waiter }, cost_bytes)
+        })?;
+        Ok(Applied { index: completion.index, term: completion.term, result: completion.result })
     }
 
     /// Asks the state machine and waits for its reply. Blocks up to `timeout`; in host mode another thread must
@@ -65,8 +102,8 @@ impl Group {
     /// # Errors
     /// `NotApplied(Failed)` with the state machine's message, or why the read could not be as fresh as asked for.
     pub fn query(&self, request: Bytes, consistency: Consistency, timeout: Duration) -> Result<Bytes, CallError> {
-        let _ = (request, consistency, timeout);
-        Err(Refused::Closed.into())
+        let question = Question::Query(Box::new(request));
+        Ok(self.wait(timeout, |waiter| self.read_input(ReplyTo::Waiter(waiter), question, consistency))?.result)
     }
 
     /// Asks the state machine; the reply comes as a completion with this tag. Never blocks.
@@ -74,8 +111,10 @@ impl Group {
     /// # Errors
     /// Not taken; no completion comes.
     pub fn query_submit(&self, tag: u64, request: Bytes, consistency: Consistency) -> Result<(), Refused> {
-        let _ = (tag, request, consistency);
-        Err(Refused::Closed)
+        self.shared.check_process()?;
+        let question = Question::Query(Box::new(request));
+        let (input, cost_bytes) = self.read_input(ReplyTo::Stream(tag), question, consistency);
+        self.shared.submit(input, cost_bytes)
     }
 
     /// Waits until the state machine is as fresh as asked for, so that the host may read it by itself; says through
@@ -84,8 +123,8 @@ impl Group {
     /// # Errors
     /// Why it could not.
     pub fn read(&self, consistency: Consistency, timeout: Duration) -> Result<Index, CallError> {
-        let _ = (consistency, timeout);
-        Err(Refused::Closed.into())
+        let input = |waiter| self.read_input(ReplyTo::Waiter(waiter), Question::Read, consistency);
+        Ok(self.wait(timeout, input)?.index)
     }
 
     /// As [`Group::read`]; the end comes as a completion with this tag. Never blocks.
@@ -93,8 +132,9 @@ impl Group {
     /// # Errors
     /// Not taken; no completion comes.
     pub fn read_submit(&self, tag: u64, consistency: Consistency) -> Result<(), Refused> {
-        let _ = (tag, consistency);
-        Err(Refused::Closed)
+        self.shared.check_process()?;
+        let (input, cost_bytes) = self.read_input(ReplyTo::Stream(tag), Question::Read, consistency);
+        self.shared.submit(input, cost_bytes)
     }
 
     /// Takes a snapshot now and waits until it is durable; says which index it covers. Blocks up to `timeout`.
@@ -102,8 +142,7 @@ impl Group {
     /// # Errors
     /// `NotApplied(Busy)` where one is being taken, or there is nothing new; the host's message where it failed.
     pub fn snapshot(&self, timeout: Duration) -> Result<Index, CallError> {
-        let _ = timeout;
-        Err(Refused::Closed.into())
+        Ok(self.wait(timeout, |waiter| self.snapshot_input(ReplyTo::Waiter(waiter)))?.index)
     }
 
     /// As [`Group::snapshot`]; the end comes as a completion with this tag. Never blocks.
@@ -111,20 +150,59 @@ impl Group {
     /// # Errors
     /// Not taken; no completion comes.
     pub fn snapshot_submit(&self, tag: u64) -> Result<(), Refused> {
-        let _ = tag;
-        Err(Refused::Closed)
+        self.shared.check_process()?;
+        let (input, cost_bytes) = self.snapshot_input(ReplyTo::Stream(tag));
+        self.shared.submit(input, cost_bytes)
     }
 
     /// Appends up to `max` completions to `into`, oldest first. Never blocks. With
     /// [`super::CompletionDelivery::Poll`] only (else there is never one). After close it goes on until
     /// [`Polled::End`].
     pub fn poll(&self, into: &mut Vec<Completion>, max: usize) -> Polled {
-        let _ = (into, max);
-        Polled::End
+        self.shared.poll(&self.cell, into, max)
     }
 
-    /// The group as it was at the end of the loop's last turn. Never blocks.
+    /// The group as it was at the end of the loop's last turn, with what has been applied since; `None` once it is gone. Never blocks.
     pub fn status(&self) -> Option<GroupStatus> {
-        None
+        let published = lock(&self.cell.status).clone()?;
+        let mut status = GroupStatus::clone(&published);
+        // The loop hears of what was applied when it next wakes; here it is told at once.
+        status.applied = status.applied.max(self.cell.applied.load(Ordering::Acquire));
+        Some(status)
+    }
+
+    fn read_input(&self, reply_to: ReplyTo, question: Question, consistency: Consistency) -> (Input, usize) {
+        let query_bytes = match &question {
+            Question::Query(query) => query.len(),
+            _ => 0,
+        };
+        let request = Request { group: self.id(), reply_to, question };
+        (Input::Read { request, consistency }, REQUEST_BYTES + query_bytes)
+    }
+
+    fn snapshot_input(&self, reply_to: ReplyTo) -> (Input, usize) {
+        let request = Request { group: self.id(), reply_to, question: Question::Snapshot };
+        (Input::Snapshot { request }, REQUEST_BYTES)
+    }
+
+    /// Submits and waits. A wait from a callback would wait for itself.
+    fn wait(
+        &self,
+        timeout: Duration,
+        input: impl FnOnce(Arc<Waiter>) -> (Input, usize),
+    ) -> Result<Completion, CallError> {
+        self.shared.check_process()?;
+        if is_in_callback() {
+            return Err(Refused::InCallback.into());
+        }
+        let waiter = Arc::new(Waiter::default());
+        let (input, cost_bytes) = input(waiter.clone());
+        self.shared.submit(input, cost_bytes)?;
+        let completion = waiter.wait(timeout).ok_or(CallError::Unknown(Unknown::TimedOut))?;
+        match completion.outcome {
+            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => Ok(completion),
+            Outcome::NotApplied(reason) => Err(CallError::NotApplied(reason)),
+            Outcome::Unknown(reason) => Err(CallError::Unknown(reason)),
+        }
     }
 }

@@ -6,13 +6,28 @@
 //! through the completions. This folder may touch files, sockets, threads and clocks, and reaches core, storage and
 //! transport only through what the driver re-exports. It must never know what a term, a vote or a quorum is for.
 
+mod callback;
 mod completion;
 mod config;
+mod disk;
+mod dispatch;
 mod error;
 mod group;
+mod lock;
+mod requests;
+mod resolve;
 #[expect(clippy::module_inception, reason = "the folder and its main handle have one name: server")]
 mod server;
+mod shared;
+mod signal;
+mod snapshots;
+mod sockets;
 mod state_machine;
+mod submission;
+mod sync;
+mod sys;
+mod turn;
+mod work_queue;
 
 pub use completion::{Completion, Outcome, Polled, Unknown};
 pub use config::{CompletionDelivery, Config, DiskBackend, Dispatch};

@@ -2,11 +2,17 @@
 //!
 //! A panic in any of these callbacks is caught and stops the group; the host lives.
 
+use std::cell::OnceCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
 
 use super::{Completion, Notice};
-use crate::types::{Entry, Index, LogTime, Term};
+use crate::driver;
+use crate::types::{Entry, GroupId, Index, LogTime, SnapshotMeta, Term};
 
 /// A replicated state machine. Its calls never overlap; they come from the thread that dispatches.
 pub trait StateMachine: Send {
@@ -158,27 +164,60 @@ pub struct SnapshotStep {
     pub is_last: bool,
 }
 
-/// A complete, verified snapshot on the local disk, to be read from its beginning.
+/// A complete, verified snapshot on the local disk, to be read from its beginning to its end.
 pub struct SnapshotReader {
     file: File,
-    remaining_bytes: u64,
-    total_bytes: u64,
+    /// Takes the file's own framing off, and verifies it once more on the way.
+    decoder: driver::SnapshotReader,
+    /// Decoded and not yet read.
+    ready: VecDeque<Bytes>,
+    is_at_end: bool,
+    group: GroupId,
+    total_bytes: OnceCell<u64>,
     index: Index,
     term: Term,
 }
 
+/// How much of a snapshot file is read at once.
+const READ_BYTES: usize = 256 << 10;
+
 impl SnapshotReader {
-    #[allow(dead_code, reason = "used from the dispatch")]
-    pub(super) fn new(file: File, total_bytes: u64, index: Index, term: Term) -> Self {
-        Self { file, remaining_bytes: total_bytes, total_bytes, index, term }
+    pub(super) fn new(file: File, group: GroupId, meta: &SnapshotMeta) -> Self {
+        Self {
+            file,
+            decoder: driver::SnapshotReader::new(group),
+            ready: VecDeque::new(),
+            is_at_end: false,
+            group,
+            total_bytes: OnceCell::new(),
+            index: meta.position.index,
+            term: meta.position.term,
+        }
     }
 
-    /// The length of the whole snapshot in bytes.
+    /// How many bytes there are to read in all. The first call goes through the file, so ask only where it helps; 0
+    /// where the file cannot be read, which [`Read::read`] then tells of.
     pub fn total_bytes(&self) -> u64 {
-        self.total_bytes
+        *self.total_bytes.get_or_init(|| self.count_bytes().unwrap_or(0))
     }
 
-    /// The last entry that it includes.
+    fn count_bytes(&self) -> io::Result<u64> {
+        let mut decoder = driver::SnapshotReader::new(self.group);
+        let (mut total_bytes, mut offset) = (0, 0);
+        loop {
+            let mut buffer = vec![0; READ_BYTES];
+            let count = self.file.read_at(&mut buffer, offset)?;
+            if count == 0 {
+                return Ok(total_bytes);
+            }
+            buffer.truncate(count);
+            offset += count as u64;
+            let decoded = decoder.push(buffer.into()).map_err(io::Error::other)?;
+            total_bytes += decoded.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        }
+    }
+
+    /// The last entry that the snapshot includes.
     pub fn index(&self) -> Index {
         self.index
     }
@@ -187,17 +226,37 @@ impl SnapshotReader {
     pub fn term(&self) -> Term {
         self.term
     }
+
+    fn fill(&mut self) -> io::Result<()> {
+        while self.ready.is_empty() && !self.is_at_end {
+            let mut buffer = vec![0; READ_BYTES];
+            let count = self.file.read(&mut buffer)?;
+            buffer.truncate(count);
+            if count == 0 {
+                self.decoder.finish().map_err(io::Error::other)?;
+                self.is_at_end = true;
+            } else {
+                let decoded = self.decoder.push(buffer.into()).map_err(io::Error::other)?;
+                self.ready.extend(decoded.into_iter().filter(|piece| !piece.is_empty()));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for SnapshotReader {
-    /// Reads the next bytes; 0 at the end. Unbuffered: read in large pieces.
+    /// Reads the next bytes; 0 at the end, which is reached only if the whole file was intact.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.file.read(&mut buffer[..most])?;
-        if count == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot file ends before its length"));
+        if buffer.is_empty() {
+            return Ok(0);
         }
-        self.remaining_bytes -= count as u64;
+        self.fill()?;
+        let Some(piece) = self.ready.front_mut() else { return Ok(0) };
+        let count = piece.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&piece.split_to(count));
+        if piece.is_empty() {
+            self.ready.pop_front();
+        }
         Ok(count)
     }
 }

@@ -58,8 +58,10 @@ impl Backoff {
         self.deadline = Time(0);
     }
 
+    /// Never shortens a wait: a refusal is followed by the end of its connection, which is no other failure.
     fn wait(&mut self, most: Duration, now: Time) {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        self.deadline = now + Duration::from_nanos(self.random.u64(nanos / 2..=nanos));
+        let deadline = now + Duration::from_nanos(self.random.u64(nanos / 2..=nanos));
+        self.deadline = self.deadline.max(deadline);
     }
 }

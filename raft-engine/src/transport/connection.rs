@@ -13,11 +13,10 @@ use bytes::Bytes;
 use super::error::Violation;
 use super::fragment::Reassembly;
 use super::frame::{Frame, FrameCutter, FrameKind, MAX_FRAME_BYTES, ReceivedFrame};
-use super::handshake::{
-    End, Handshake, Local, Peer, Purpose, Refusal, RefusedBy, Registry, read_refusal, refused_frame,
-};
+use super::handshake::{End, Handshake, Local, Peer, Purpose, Registry};
 use super::message::PeerMessage;
 use super::outbox::Outbox;
+use super::refusal::{Refusal, RefusedBy, read_refusal, refused_frame};
 use crate::types::{GroupId, Identity, Incarnation, Lineage, ServerId, Time};
 
 /// The longest frame before a handshake is done, in bytes: all that an unknown peer can make us keep.
@@ -94,6 +93,8 @@ pub struct Connection {
     limits: ConnectionLimits,
     is_dialled: bool,
     state: State,
+    /// Whom the handshake met.
+    peer: Option<Peer>,
     cutter: FrameCutter,
     reassembly: Reassembly,
     outbox: Outbox,
@@ -107,7 +108,7 @@ pub struct Connection {
 
 enum State {
     Handshake { handshake: Box<Handshake>, deadline: Time },
-    Open(Peer),
+    Open,
     Closed,
 }
 
@@ -130,6 +131,7 @@ impl Connection {
         Self {
             is_dialled,
             state: State::Handshake { handshake: Box::new(handshake), deadline: now + limits.handshake_timeout },
+            peer: None,
             cutter: FrameCutter::default(),
             reassembly: Reassembly::new(limits.max_entry_bytes + MESSAGE_OVERHEAD_BYTES),
             outbox: Outbox::new(limits.connection_bytes),
@@ -140,12 +142,9 @@ impl Connection {
         }
     }
 
-    /// The peer, once the handshake is done and until the connection is over.
+    /// Whom the handshake met, once it is done; also when the connection is over.
     pub fn peer(&self) -> Option<&Peer> {
-        match &self.state {
-            State::Open(peer) => Some(peer),
-            State::Handshake { .. } | State::Closed => None,
-        }
+        self.peer.as_ref()
     }
 
     /// Whether we dialled.
@@ -164,7 +163,7 @@ impl Connection {
         let mut moved = self.inbound_since.is_none();
         while !self.is_closed() {
             let limit = match self.state {
-                State::Open(_) => MAX_FRAME_BYTES,
+                State::Open => MAX_FRAME_BYTES,
                 State::Handshake { .. } | State::Closed => HANDSHAKE_FRAME_BYTES,
             };
             let taken = match self.cutter.next(&mut bytes, limit) {
@@ -195,19 +194,18 @@ impl Connection {
     /// If the message does not belong on a connection of this purpose, or lacks its lineage, or we did not dial.
     #[must_use = "the message may have been dropped"]
     pub fn send(&mut self, group: GroupId, lineage: Option<Lineage>, message: &PeerMessage) -> bool {
-        let State::Open(peer) = &self.state else { return false };
+        let (State::Open, Some(peer)) = (&self.state, &self.peer) else { return false };
         let kind = message.kind();
         assert!(self.is_dialled, "each server sends only on what it dialled");
         assert!(is_allowed(kind, peer.purpose), "a {kind:?} message on a connection for {:?}", peer.purpose);
-        if needs_lineage(kind) && !self.introduced.contains(&group) {
+        if let PeerMessage::Lineage(lineage) = *message {
+            return self.say_lineage(group, lineage);
+        }
+        if needs_lineage(kind) {
             let lineage = lineage.expect("a formed group's messages come with its lineage");
-            if self.introduced.len() >= MAX_GROUPS {
+            if !self.say_lineage(group, lineage) {
                 return false;
             }
-            if !self.outbox.push_prompt(PeerMessage::Lineage(lineage).encode().into_frame(group)) {
-                return false;
-            }
-            self.introduced.insert(group);
         }
         let encoded = message.encode();
         if is_bulk(kind) {
@@ -215,6 +213,20 @@ impl Connection {
         } else {
             self.outbox.push_prompt(encoded.into_frame(group))
         }
+    }
+
+    /// Says a group's lineage, if that was not done on this connection; whether it is said now.
+    fn say_lineage(&mut self, group: GroupId, lineage: Lineage) -> bool {
+        if self.introduced.contains(&group) {
+            return true;
+        }
+        // The prompt lane, so that no message of the group overtakes it.
+        let is_said = self.introduced.len() < MAX_GROUPS
+            && self.outbox.push_prompt(PeerMessage::Lineage(lineage).encode().into_frame(group));
+        if is_said {
+            self.introduced.insert(group);
+        }
+        is_said
     }
 
     /// Ends the connection with a reason that the peer reports. Its frame is still handed out.
@@ -251,7 +263,7 @@ impl Connection {
         let stalled = |since: Option<Time>| since.map_or(Time::NEVER, |since| since + self.limits.stall_timeout);
         match self.state {
             State::Handshake { deadline, .. } => deadline,
-            State::Open(_) => stalled(self.inbound_since).min(stalled(self.outbound_since)),
+            State::Open => stalled(self.inbound_since).min(stalled(self.outbound_since)),
             State::Closed => Time::NEVER,
         }
     }
@@ -263,7 +275,7 @@ impl Connection {
         }
         let violation = match self.state {
             State::Handshake { .. } => Violation::HandshakeTooSlow,
-            State::Open(_) | State::Closed => Violation::Stalled,
+            State::Open | State::Closed => Violation::Stalled,
         };
         self.close();
         events.push(ConnectionEvent::Violation(violation));
@@ -304,21 +316,19 @@ impl Connection {
                 Ok(())
             }
             // The only thing that an acceptor says after the handshake is why it ends the connection.
-            State::Open(peer) if self.is_dialled && kind == FrameKind::Refused => {
-                let peer = Some((peer.id, peer.identity));
+            State::Open if self.is_dialled && kind == FrameKind::Refused => {
+                let peer = self.peer.as_ref().map(|peer| (peer.id, peer.identity));
                 let refusal = read_refusal(&metadata)?;
                 self.close();
                 events.push(ConnectionEvent::Refused { by: RefusedBy::Peer, peer, refusal });
                 Ok(())
             }
-            State::Open(_) if self.is_dialled => Err(Violation::OutOfTurn { kind }),
-            State::Open(_) if kind == FrameKind::Fragment => {
-                match self.reassembly.receive(group, &metadata, &payload)? {
-                    Some(whole) => self.deliver(whole.kind, group, &whole.metadata, whole.payload, events),
-                    None => Ok(()),
-                }
-            }
-            State::Open(_) => self.deliver(kind, group, &metadata, payload, events),
+            State::Open if self.is_dialled => Err(Violation::OutOfTurn { kind }),
+            State::Open if kind == FrameKind::Fragment => match self.reassembly.receive(group, &metadata, &payload)? {
+                Some(whole) => self.deliver(whole.kind, group, &whole.metadata, whole.payload, events),
+                None => Ok(()),
+            },
+            State::Open => self.deliver(kind, group, &metadata, payload, events),
             State::Closed => Ok(()),
         }
     }
@@ -326,7 +336,8 @@ impl Connection {
     fn end_handshake(&mut self, end: End, events: &mut Vec<ConnectionEvent>) {
         events.push(match end {
             End::Established(peer) => {
-                self.state = State::Open(peer.clone());
+                self.state = State::Open;
+                self.peer = Some(peer.clone());
                 ConnectionEvent::Established(peer)
             }
             End::Refused { by, peer, refusal } => {
@@ -349,7 +360,7 @@ impl Connection {
         payload: Bytes,
         events: &mut Vec<ConnectionEvent>,
     ) -> Result<(), Violation> {
-        if !self.peer().is_some_and(|peer| is_allowed(kind, peer.purpose)) {
+        if !self.peer.as_ref().is_some_and(|peer| is_allowed(kind, peer.purpose)) {
             return Err(Violation::OutOfTurn { kind });
         }
         if needs_lineage(kind) && !self.introduced.contains(&group) {

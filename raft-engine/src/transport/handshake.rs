@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Violation;
 use super::frame::{Frame, FrameDraft, FrameKind};
-use super::message::cut;
+use super::refusal::{Refusal, RefusalKind, RefusedBy, read_refusal, refused_frame};
 use crate::codec;
 use crate::types::{ClusterId, GroupId, Identity, Incarnation, ServerId};
 
@@ -86,84 +86,6 @@ pub trait Registry {
     fn history_holds(&self, pair: Incarnation) -> Holds;
 }
 
-/// What kind of reason a refusal has. The numbers are on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RefusalKind {
-    /// No protocol version is common.
-    Version,
-    /// The cluster ids differ.
-    Cluster,
-    /// The address leads to another server than the one wanted.
-    WrongServer,
-    /// Both sides have the same id.
-    SameServer,
-    /// The id belongs to another identity: a wiped, foreign or re-made directory.
-    IdentityBound,
-    /// The incarnation is older than one that was met, and its server does not know: a copy, or a replay.
-    StaleIncarnation,
-    /// The directory is a copy: its history lacks a pair that was met.
-    Copy,
-    /// The server does not take part any more.
-    Stopped,
-    /// A newer connection took the place of this one.
-    Replaced,
-    /// A number of a later version.
-    Other(u16),
-}
-
-impl RefusalKind {
-    const NUMBERED: [(u16, Self); 9] = [
-        (1, Self::Version),
-        (2, Self::Cluster),
-        (3, Self::WrongServer),
-        (4, Self::SameServer),
-        (5, Self::IdentityBound),
-        (6, Self::StaleIncarnation),
-        (7, Self::Copy),
-        (8, Self::Stopped),
-        (9, Self::Replaced),
-    ];
-
-    /// The number on the wire.
-    pub fn number(self) -> u16 {
-        match self {
-            Self::Other(number) => number,
-            known => Self::NUMBERED.iter().find(|(_, kind)| *kind == known).expect("every kind has a number").0,
-        }
-    }
-
-    /// The kind with this number.
-    pub fn from_number(number: u16) -> Self {
-        Self::NUMBERED.iter().find(|(known, _)| *known == number).map_or(Self::Other(number), |(_, kind)| *kind)
-    }
-}
-
-/// Why a peer is refused: said to it, and reported on both sides.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct Refusal {
-    /// For programs.
-    pub kind: RefusalKind,
-    /// For people: what is wrong, with what, and what to do. Cut after 1 KiB.
-    pub text: String,
-}
-
-impl Refusal {
-    /// A refusal of this kind with this text.
-    pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
-    }
-}
-
-/// Which side refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RefusedBy {
-    /// This server.
-    Us,
-    /// The peer.
-    Peer,
-}
-
 /// Whom a connection leads to, once its handshake is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
@@ -216,12 +138,6 @@ struct Confirm {
 struct Ready {
     /// Whether the acceptor's history holds the pair of the Confirm.
     holds: Holds,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Refused {
-    kind: u16,
-    text: String,
 }
 
 /// One side of a handshake in progress.
@@ -496,21 +412,12 @@ fn refuse(peer: Option<(ServerId, Identity)>, refusal: Refusal) -> Step {
     Step { say, end: Some(End::Refused { by: RefusedBy::Us, peer, refusal }) }
 }
 
-/// The frame that says a refusal.
-pub(super) fn refused_frame(refusal: &Refusal) -> Frame {
-    frame(FrameKind::Refused, &Refused { kind: refusal.kind.number(), text: cut(&refusal.text).to_owned() })
-}
-
-/// Reads what [`refused_frame`] says.
-pub(super) fn read_refusal(metadata: &[u8]) -> Result<Refusal, Violation> {
-    let Refused { kind, text } = read(FrameKind::Refused, metadata)?;
-    Ok(Refusal { kind: RefusalKind::from_number(kind), text })
-}
-
-fn frame<T: Serialize>(kind: FrameKind, metadata: &T) -> Frame {
+/// A frame of the handshake: it belongs to no group and has no payload.
+pub(super) fn frame<T: Serialize>(kind: FrameKind, metadata: &T) -> Frame {
     FrameDraft::with(metadata, 192).finish(kind, GroupId(0), Vec::new())
 }
 
-fn read<T: DeserializeOwned>(kind: FrameKind, metadata: &[u8]) -> Result<T, Violation> {
+/// Reads the metadata of a frame of the handshake.
+pub(super) fn read<T: DeserializeOwned>(kind: FrameKind, metadata: &[u8]) -> Result<T, Violation> {
     codec::decode(metadata).map_err(|error| Violation::Metadata { kind, error })
 }

@@ -330,7 +330,7 @@ impl PeerMessage {
                 exactly(kind, row.length.into(), &payload)?;
                 Self::EntryOne { entry: row.entry(kind, FIRST_INDEX, payload)? }
             }
-            FrameKind::FormationRefused => plain!(|reason| Self::FormationRefused { reason }),
+            FrameKind::FormationRefused => plain!(|reason| Self::FormationRefused { reason: printable(reason) }),
             FrameKind::SnapshotStart => {
                 let (term, number, meta, row): (_, _, _, EntryRow) = read(kind, metadata)?;
                 exactly(kind, row.length.into(), &payload)?;
@@ -392,10 +392,11 @@ fn scatter(kind: FrameKind, previous: Index, rows: &[EntryRow], mut payload: Byt
     if previous.checked_add(rows.len() as u64).is_none() {
         return Err(Violation::Value { kind, field: "previous index" });
     }
-    rows.iter()
-        .zip(previous + 1..)
-        .map(|(row, index)| row.entry(kind, index, payload.split_to(row.length as usize)))
-        .collect()
+    let mut entries = Vec::with_capacity(rows.len());
+    for (row, index) in rows.iter().zip(previous + 1..) {
+        entries.push(row.entry(kind, index, payload.split_to(row.length as usize))?);
+    }
+    Ok(entries)
 }
 
 fn exactly(kind: FrameKind, named: u64, payload: &Bytes) -> Result<(), Violation> {
@@ -408,6 +409,11 @@ fn exactly(kind: FrameKind, named: u64, payload: &Bytes) -> Result<(), Violation
 /// As much of `text` as [`MAX_TEXT_BYTES`] hold.
 pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+/// `text` of a peer, fit to be shown: a peer must not write lines or control a terminal of ours.
+pub(super) fn printable(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }
 
 impl Encoded {

@@ -15,10 +15,15 @@ mod frame;
 mod handshake;
 mod message;
 mod outbox;
+mod refusal;
 
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionEvent, ConnectionLimits};
 pub use error::Violation;
 pub use frame::{Frame, FrameKind, HEADER_BYTES, MAX_FRAME_BYTES};
-pub use handshake::{Holds, Local, PROTOCOL_VERSION, Peer, Purpose, Refusal, RefusalKind, RefusedBy, Registry};
+pub use handshake::{Holds, Local, PROTOCOL_VERSION, Peer, Purpose, Registry};
 pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal, core_message};
+pub use refusal::{Refusal, RefusalKind, RefusedBy};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+/*
+ * What a client may ask: the table of commands, their arguments, and where each one goes.
+ *
+ * A request that concerns the data is translated into a replicated command (FORMAT.md); every other one is answered here.
+ * Knows no sockets and no Raft: what it tells of the cluster comes from a `struct server_view`.
+ */
+#ifndef KV_COMMAND_H
+#define KV_COMMAND_H
+
+#include "buffer.h"
+#include "resp.h"
+
+enum command_route {
+    ROUTE_DONE,  /* the reply was appended */
+    ROUTE_WRITE, /* a replicated command was appended: propose it */
+    ROUTE_READ,  /* a replicated command was appended: answer it from state that is fresh enough */
+    ROUTE_CLOSE, /* the reply was appended, and the connection ends with it */
+};
+
+/* What a command may know and change of its connection. */
+struct client_view {
+    uint64_t id;
+    enum resp_version version;
+    struct buffer name;
+};
+
+struct member_view {
+    uint64_t id;
+    const char *raft_address;
+    const char *resp_address; /* host:port */
+};
+
+/* What a command may tell of the server. `refresh` brings the rest up to date; it may be NULL. */
+struct server_view {
+    void (*refresh)(struct server_view *view);
+    void *user;
+
+    const char *cluster;
+    const char *language;
+    uint64_t id;
+    const struct member_view *members;
+    size_t member_count;
+
+    const char *role;
+    uint64_t term;
+    uint64_t leader; /* 0: not known */
+    uint64_t last;
+    uint64_t durable;
+    uint64_t commit;
+    uint64_t applied;
+    uint64_t snapshot;
+    uint64_t log_writes;
+    const char *disk;
+    const char *stopped; /* why the server or its group stopped; empty if it runs */
+    uint64_t keys;
+    uint64_t digest;
+    uint64_t clients;
+    uint64_t requests;
+    uint64_t uptime_seconds;
+};
+
+/* Checks a request and says where it goes. Replicated commands are appended to `command`, replies to `reply`. */
+enum command_route command_route(const struct slice *arguments, size_t argument_count, struct client_view *client,
+                                 struct server_view *server, struct buffer *command, struct buffer *reply);
+
+/* The member with this id; NULL if there is none. */
+const struct member_view *member_find(const struct server_view *server, uint64_t id);
+
+/* Splits host:port; false if it is none. The host is a view into the address. */
+bool address_split(const char *address, struct slice *host, uint16_t *port);
+
+/* Writes why a request that only the leader can answer was certainly not applied: MOVED or CLUSTERDOWN. */
+void reply_not_leader(const struct server_view *server, uint64_t leader, struct buffer *reply);
+
+#endif

@@ -1,0 +1,32 @@
+/* The command line: the same in every language (README.md of examples/kv). */
+#ifndef KV_OPTIONS_H
+#define KV_OPTIONS_H
+
+#include "command.h"
+
+struct setting {
+    char *key;
+    char *value;
+};
+
+struct options {
+    const char *cluster;
+    uint64_t id;
+    const char *data;
+    const char *raft_address;
+    const char *resp_address;
+    struct member_view *members;
+    size_t member_count;
+    /* For the engine, --peer among them as `peer.ID`. */
+    struct setting *settings;
+    size_t setting_count;
+    /* The engine's setting of that name, which bounds what a client may send. */
+    uint64_t max_entry_bytes;
+};
+
+/* False if the program is not called as it must be; what is wrong is then on stderr. */
+bool options_parse(struct options *options, int argument_count, char **arguments);
+void options_free(struct options *options);
+void options_print_usage(void);
+
+#endif

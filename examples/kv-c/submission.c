@@ -1,0 +1,256 @@
+#include "submission.h"
+
+#include "machine.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Requests that one linearizable read answers. Its address is the read's tag. */
+struct read_round {
+    struct request *first;
+    struct request *last;
+};
+
+/* Tags are the addresses of requests and rounds: each completes exactly once, and lives until then. Addresses are even, and
+ * a round's tag is made odd, to be told from a request's. */
+static uint64_t request_tag(const struct request *request) {
+    return (uint64_t)(uintptr_t)request;
+}
+
+static struct request *request_of(uint64_t tag) {
+    return (struct request *)(uintptr_t)tag;
+}
+
+static uint64_t round_tag(const struct read_round *round) {
+    return (uint64_t)(uintptr_t)round | 1;
+}
+
+static struct read_round *round_of(uint64_t tag) {
+    return (tag & 1) != 0 ? (struct read_round *)(uintptr_t)(tag - 1) : NULL;
+}
+
+void submission_free(struct submission *submission) {
+    assert(submission->item_count == 0 && submission->gathering == NULL);
+    buffer_free(&submission->commands);
+    free(submission->items);
+    submission->items = NULL;
+}
+
+static void answer_error(struct request *request, const char *code, struct slice why) {
+    struct buffer text = {0};
+    buffer_append_text(&text, code);
+    buffer_append(&text, why.data, why.length);
+    resp_error(request_answer(request), (struct slice){text.data, text.length});
+    buffer_free(&text);
+    request_answered(request);
+}
+
+static void answer_not_leader(struct submission *submission, struct request *request, uint64_t leader) {
+    reply_not_leader(submission->server, leader, request_answer(request));
+    request_answered(request);
+}
+
+/* Answers a request that was certainly not applied. */
+static void answer_not_applied(struct submission *submission, struct request *request, int32_t status,
+                               uint64_t leader, struct slice why) {
+    switch (status) {
+    case RAFT_ERR_NOT_LEADER:
+        answer_not_leader(submission, request, leader);
+        break;
+    case RAFT_ERR_FORMING:
+        answer_error(request, "CLUSTERDOWN ", slice_of("the group is not formed yet"));
+        break;
+    case RAFT_ERR_TOO_LARGE:
+        answer_error(request, "ERR ", why);
+        break;
+    default:
+        answer_error(request, "TRYAGAIN ", why);
+        break;
+    }
+}
+
+static bool add_item(struct submission *submission, struct request *request, struct slice command) {
+    if (submission->item_count == submission->item_capacity) {
+        size_t capacity = submission->item_capacity < 64 ? 64 : submission->item_capacity * 2;
+        raft_item *items = realloc(submission->items, capacity * sizeof *items);
+        if (items == NULL) {
+            return false;
+        }
+        submission->items = items;
+        submission->item_capacity = capacity;
+    }
+    buffer_append(&submission->commands, command.data, command.length);
+    if (submission->commands.failed) {
+        submission->commands.failed = false;
+        return false;
+    }
+    /* Where the bytes are is filled in when the batch goes: until then they may move. */
+    submission->items[submission->item_count++] = (raft_item){.tag = request_tag(request), .length = command.length};
+    return true;
+}
+
+static void propose(struct submission *submission) {
+    size_t offset = 0;
+    for (size_t at = 0; at < submission->item_count; at++) {
+        submission->items[at].data = submission->commands.data + offset;
+        offset += submission->items[at].length;
+    }
+    size_t count = submission->item_count;
+    submission->item_count = 0;
+    raft_error *error = NULL;
+    int32_t status = raft_group_propose(submission->replica->group, submission->items, count, &error);
+    buffer_clear(&submission->commands, submission->batch_bytes_max);
+    if (status == RAFT_OK) {
+        return;
+    }
+    for (size_t at = 0; at < count; at++) {
+        struct request *request = request_of(submission->items[at].tag);
+        submission->open_bytes -= submission->items[at].length;
+        submission->open_count--;
+        answer_not_applied(submission, request, status, 0, slice_of(raft_error_message(error)));
+    }
+    raft_error_free(error);
+}
+
+void submission_write(struct submission *submission, struct request *request, struct slice command) {
+    if (!submission->leads) {
+        answer_not_leader(submission, request, submission->server->leader);
+        return;
+    }
+    if (command.length > submission->entry_bytes_max) {
+        answer_error(request, "ERR ", slice_of("the request is longer than an entry may be (max_entry_bytes)"));
+        return;
+    }
+    if (submission->item_count > 0 && submission->commands.length + command.length > submission->batch_bytes_max) {
+        propose(submission);
+    }
+    if (!add_item(submission, request, command)) {
+        answer_error(request, "TRYAGAIN ", slice_of("no memory"));
+        return;
+    }
+    submission->open_bytes += command.length;
+    submission->open_count++;
+}
+
+void submission_read(struct submission *submission, struct request *request, struct slice command) {
+    if (!submission->leads) {
+        answer_not_leader(submission, request, submission->server->leader);
+        return;
+    }
+    if (submission->gathering == NULL) {
+        submission->gathering = calloc(1, sizeof *submission->gathering);
+    }
+    buffer_append(&request->bytes, command.data, command.length);
+    struct read_round *round = submission->gathering;
+    if (round == NULL || request->bytes.failed) {
+        answer_error(request, "TRYAGAIN ", slice_of("no memory"));
+        return;
+    }
+    if (round->last != NULL) {
+        round->last->next_in_round = request;
+    } else {
+        round->first = request;
+    }
+    round->last = request;
+}
+
+/* The open writes cannot make values longer by more than their own bytes. */
+bool submission_fits_log(const struct submission *submission, struct slice command) {
+    const struct store *store = submission->replica->store;
+    struct slice value = {NULL, 0};
+    switch (command.data[0]) {
+    case COMMAND_EXISTS:
+    case COMMAND_LENGTH:
+    case COMMAND_COUNT:
+        return true;
+    case COMMAND_GET:
+        store_get(store, (struct slice){command.data + 5, command.length - 5}, &value);
+        return value.length + submission->open_bytes + 1 <= RESULT_BYTES_MAX;
+    default:
+        return false;
+    }
+}
+
+/* Ends a round: what it read is answered from the state as it is now, or with why not. */
+static void end_round(struct submission *submission, struct read_round *round, int32_t status, uint64_t leader,
+                      struct slice why) {
+    struct buffer result = {0};
+    for (struct request *request = round->first; request != NULL;) {
+        struct request *next = request->next_in_round;
+        if (status != RAFT_OK) {
+            answer_not_applied(submission, request, status, leader, why);
+        } else {
+            buffer_clear(&result, RESULT_BYTES_MAX);
+            struct slice command = {request->bytes.data, request->bytes.length};
+            enum machine_outcome outcome = machine_query(submission->replica->store, command, &result);
+            if (outcome == MACHINE_APPLIED) {
+                machine_reply((struct slice){result.data, result.length}, request->version, request_answer(request));
+                request_answered(request);
+            } else {
+                answer_error(request, "TRYAGAIN ", slice_of("no memory for the answer"));
+            }
+        }
+        request = next;
+    }
+    buffer_free(&result);
+    free(round);
+}
+
+static void read_state(struct submission *submission) {
+    struct read_round *round = submission->gathering;
+    submission->gathering = NULL;
+    raft_error *error = NULL;
+    int32_t status =
+        raft_group_read_submit(submission->replica->group, round_tag(round), RAFT_READ_LINEARIZABLE, 0, &error);
+    if (status == RAFT_OK) {
+        submission->rounds_in_flight++;
+        return;
+    }
+    end_round(submission, round, status, 0, slice_of(raft_error_message(error)));
+    raft_error_free(error);
+}
+
+void submission_flush(struct submission *submission) {
+    if (submission->item_count > 0) {
+        propose(submission);
+    }
+    if (submission->gathering != NULL && submission->rounds_in_flight < READS_IN_FLIGHT_MAX) {
+        read_state(submission);
+    }
+}
+
+static void proposal_completed(struct submission *submission, const raft_completion *completion) {
+    struct request *request = request_of(completion->tag);
+    submission->open_bytes -= request->cost_bytes;
+    submission->open_count--;
+    struct slice result = {completion->result, completion->result_length};
+    if (completion->outcome == RAFT_OUTCOME_APPLIED) {
+        if (!machine_reply(result, request->version, request_answer(request))) {
+            resp_error(request_answer(request), slice_of("UNKNOWN applied, but its result is not one"));
+        }
+        request_answered(request);
+    } else if (completion->outcome == RAFT_OUTCOME_NOT_APPLIED) {
+        answer_not_applied(submission, request, completion->status, completion->leader, result);
+    } else if (request->is_write) {
+        answer_error(request, "UNKNOWN ", result);
+    } else {
+        /* Whether a read in the log was applied makes no difference to anyone. */
+        answer_error(request, "TRYAGAIN ", result);
+    }
+}
+
+void submission_completed(struct submission *submission, const raft_completion *completions, size_t count) {
+    for (size_t at = 0; at < count; at++) {
+        const raft_completion *completion = &completions[at];
+        struct read_round *round = round_of(completion->tag);
+        if (round == NULL) {
+            proposal_completed(submission, completion);
+        } else {
+            submission->rounds_in_flight--;
+            end_round(submission, round, completion->status, completion->leader,
+                      (struct slice){completion->result, completion->result_length});
+        }
+    }
+}

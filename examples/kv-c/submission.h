@@ -1,0 +1,51 @@
+/*
+ * From requests to Raft and back: what all clients asked within one turn of the loop becomes one proposed batch and one
+ * linearizable read.
+ */
+#ifndef KV_SUBMISSION_H
+#define KV_SUBMISSION_H
+
+#include "connection.h"
+#include "replica.h"
+
+/* Reads under way. What comes meanwhile gathers for the next one. */
+#define READS_IN_FLIGHT_MAX 4
+
+struct read_round;
+
+struct submission {
+    struct replica *replica;
+    struct server_view *server;
+    bool leads;
+    size_t entry_bytes_max;
+    size_t batch_bytes_max;
+
+    /* The batch that gathers. */
+    struct buffer commands;
+    raft_item *items;
+    size_t item_count;
+    size_t item_capacity;
+    /* Bytes of commands that are proposed, or about to be, and not yet completed. */
+    size_t open_bytes;
+    size_t open_count;
+
+    struct read_round *gathering;
+    size_t rounds_in_flight;
+};
+
+void submission_free(struct submission *submission);
+
+/* These take a request on, or answer it at once with why not. The command is copied. */
+void submission_write(struct submission *submission, struct request *request, struct slice command);
+void submission_read(struct submission *submission, struct request *request, struct slice command);
+
+/* Whether the result of a read is sure to be short enough for the log, whatever the open writes do. */
+bool submission_fits_log(const struct submission *submission, struct slice command);
+
+/* Hands everything that gathered to Raft. */
+void submission_flush(struct submission *submission);
+
+/* Answers what these were the ends of. */
+void submission_completed(struct submission *submission, const raft_completion *completions, size_t count);
+
+#endif

@@ -1,0 +1,158 @@
+//! §5.2, §5.4.1; pre-vote and stickiness (dissertation §9.6, §4.2.3).
+
+use super::*;
+
+fn vote(term: Term, index: Index, last_term: Term) -> Message {
+    Message::Vote { term, last: Position { term: last_term, index } }
+}
+
+fn sent_votes(node: &mut Node) -> Vec<(ServerId, bool)> {
+    let effects = node.raft.take_effects();
+    let votes = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, message: Message::VoteReply { granted, .. } } => Some((*to, *granted)),
+        _ => None,
+    });
+    let votes = votes.collect();
+    for effect in effects {
+        if let Effect::Persist { mark, record } = effect {
+            node.disk.push_back((mark, record));
+        }
+    }
+    votes
+}
+
+#[test]
+fn a_leader_is_elected_and_there_is_one_a_term() {
+    for voters in 1..=5 {
+        let mut cluster = Cluster::new(voters);
+        cluster.pass(2000);
+        let leader = cluster.leader().expect("a leader");
+        for node in cluster.nodes.values() {
+            assert_eq!(node.raft.leader(), Some(ServerId(leader)));
+        }
+    }
+}
+
+#[test]
+fn a_server_votes_once_a_term() {
+    let mut cluster = Cluster::new(3);
+    let node = cluster.nodes.get_mut(&1).expect("a server");
+    node.raft.receive(Time(0), ServerId(2), vote(5, 1, 0));
+    node.raft.receive(Time(0), ServerId(3), vote(5, 1, 0));
+    node.raft.receive(Time(0), ServerId(2), vote(5, 1, 0));
+    let mut votes = sent_votes(node);
+    while node.complete_write(Time(0)) {
+        votes.extend(sent_votes(node));
+    }
+    assert_eq!(votes, vec![(ServerId(2), true), (ServerId(3), false), (ServerId(2), true)]);
+    assert_eq!(node.hard_state, HardState { term: 5, vote: Some(ServerId(2)) });
+}
+
+#[test]
+fn a_vote_leaves_only_when_it_is_durable() {
+    let mut cluster = Cluster::new(3);
+    let node = cluster.nodes.get_mut(&1).expect("a server");
+    node.raft.receive(Time(0), ServerId(2), vote(5, 1, 0));
+    assert!(sent_votes(node).is_empty(), "the vote is not on disk yet");
+    assert!(node.complete_write(Time(0)));
+    assert_eq!(sent_votes(node), vec![(ServerId(2), true)]);
+    assert_eq!(node.hard_state.vote, Some(ServerId(2)), "term and vote are one record");
+}
+
+#[test]
+fn a_candidate_with_an_older_log_gets_no_vote() {
+    for (index, term, granted) in [(3, 2, true), (9, 1, false), (2, 2, false), (2, 3, true), (4, 2, true)] {
+        let mut cluster = Cluster::with_logs(&[(1, 2, &[1, 2]), (2, 2, &[]), (3, 2, &[])]);
+        let node = cluster.nodes.get_mut(&1).expect("a server");
+        node.raft.receive(Time(0), ServerId(2), vote(7, index, term));
+        let mut votes = sent_votes(node);
+        while node.complete_write(Time(0)) {
+            votes.extend(sent_votes(node));
+        }
+        assert_eq!(votes, vec![(ServerId(2), granted)], "last entry {index} of term {term}");
+    }
+}
+
+#[test]
+fn a_vote_survives_a_restart() {
+    let mut restored = restored(3, 4, &[]);
+    restored.hard_state.vote = Some(ServerId(2));
+    let mut raft = Raft::new(ServerId(1), Options::default(), restored, 1, Time(0));
+    raft.receive(Time(0), ServerId(3), vote(4, 1, 0));
+    let refused = Effect::Send { to: ServerId(3), message: Message::VoteReply { term: 4, granted: false } };
+    assert_eq!(raft.take_effects(), vec![refused]);
+}
+
+#[test]
+fn a_pre_vote_changes_nothing_at_anyone() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let term = cluster.raft(1).hard_state().term;
+    cluster.isolate(3);
+    cluster.pass(3000);
+    assert_eq!(cluster.raft(3).hard_state().term, term, "a server that nobody hears starts no term");
+    cluster.heal();
+    cluster.pass(300);
+    assert_eq!(cluster.leader(), Some(1), "and deposes nobody when it comes back");
+    assert_eq!(cluster.raft(1).hard_state().term, term);
+}
+
+#[test]
+fn a_candidate_does_not_depose_a_leader_that_is_alive() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let term = cluster.raft(1).hard_state().term;
+    let now = cluster.now;
+    for id in [1, 2] {
+        cluster.raft(id).receive(now, ServerId(3), vote(term + 5, 99, term));
+    }
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.raft(2).hard_state().term, term);
+}
+
+#[test]
+fn a_server_of_a_higher_term_is_not_stuck() {
+    let mut cluster = Cluster::with_logs(&[(1, 1, &[1]), (2, 1, &[1]), (3, 9, &[1])]);
+    cluster.isolate(3);
+    cluster.elect(1);
+    cluster.heal();
+    cluster.pass(2000);
+    let leader = cluster.leader().expect("a leader");
+    assert!(cluster.raft(leader).hard_state().term > 9);
+    assert_eq!(cluster.raft(3).leader(), Some(ServerId(leader)));
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.pass(400);
+    assert!(!cluster.raft(1).is_leader(), "dissertation §6.2");
+    cluster.pass(1000);
+    assert!(cluster.leader().is_some_and(|leader| leader != 1));
+}
+
+#[test]
+fn a_leader_whose_disk_is_stuck_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = true;
+    cluster.propose(1, b"x");
+    cluster.pass(990);
+    assert!(cluster.raft(1).is_leader(), "heartbeats go on while the disk is slow");
+    cluster.pass(50);
+    assert!(!cluster.raft(1).is_leader());
+}
+
+#[test]
+fn the_own_vote_counts_once_it_is_durable() {
+    let mut cluster = Cluster::new(1);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = true;
+    cluster.pass(1000);
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = false;
+    cluster.settle();
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+}

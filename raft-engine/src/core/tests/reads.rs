@@ -1,0 +1,89 @@
+//! Linearizable reads (dissertation §6.4).
+
+use super::*;
+
+#[test]
+fn a_read_covers_what_was_committed_before_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let index = cluster.propose(1, b"x");
+    cluster.raft(1).read(7).expect("it leads");
+    cluster.settle();
+    assert_eq!(cluster.nodes[&1].reads, vec![(7, Some(index))]);
+}
+
+#[test]
+fn a_leader_that_was_replaced_answers_no_read() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.raft(1).read(7).expect("it believes to lead");
+    cluster.settle();
+    assert!(cluster.nodes[&1].reads.is_empty(), "nobody confirmed it");
+    cluster.pass(1500);
+    assert_eq!(cluster.nodes[&1].reads, vec![(7, None)]);
+}
+
+#[test]
+fn a_round_that_began_before_the_read_proves_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = cluster.now;
+    // A heartbeat is on the wire; its answers come after the read.
+    cluster.raft(1).send_heartbeats(now);
+    cluster.carry_out(1);
+    let early: Vec<_> = cluster.wire.drain(..).collect();
+    cluster.raft(1).read(7).expect("it leads");
+    cluster.carry_out(1);
+    cluster.wire.clear();
+    for (from, to, message) in early {
+        cluster.raft(to).receive(now, ServerId(from), message);
+        cluster.carry_out(to);
+    }
+    while let Some((from, to, message)) = cluster.wire.pop_front() {
+        cluster.raft(to).receive(now, ServerId(from), message);
+        cluster.carry_out(to);
+    }
+    assert!(cluster.nodes[&1].reads.is_empty());
+    cluster.pass(100);
+    assert_eq!(cluster.nodes[&1].reads.len(), 1, "the next round serves it");
+}
+
+#[test]
+fn a_read_waits_for_the_first_commit_of_the_term() {
+    let mut cluster = Cluster::with_logs(&[(1, 2, &[1, 2]), (2, 2, &[1, 2]), (3, 2, &[1, 2])]);
+    cluster.elect(1);
+    let committed = cluster.raft(1).commit_index();
+    // A new leader whose no-op is not on any disk does not know what is committed.
+    let mut fresh = Cluster::with_logs(&[(1, 2, &[1, 2]), (2, 2, &[1, 2]), (3, 2, &[1, 2])]);
+    let now = fresh.now;
+    fresh.raft(1).campaign(now);
+    fresh.carry_out(1);
+    while !fresh.raft(1).is_leader() {
+        let (from, to, message) = fresh.wire.pop_front().expect("an election in progress");
+        fresh.raft(to).receive(now, ServerId(from), message);
+        fresh.carry_out(to);
+    }
+    fresh.raft(1).read(7).expect("it leads");
+    fresh.carry_out(1);
+    assert!(fresh.nodes[&1].reads.is_empty());
+    fresh.settle();
+    fresh.pass(100);
+    assert_eq!(fresh.nodes[&1].reads, vec![(7, Some(committed))], "it covers the entries of earlier terms");
+}
+
+#[test]
+fn a_follower_refuses_a_linearizable_read() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    assert_eq!(cluster.raft(2).read(7), Err(crate::core::Refusal::NotLeader));
+}
+
+#[test]
+fn a_single_server_reads_at_once() {
+    let mut cluster = Cluster::new(1);
+    cluster.pass(1000);
+    cluster.raft(1).read(7).expect("it leads");
+    cluster.settle();
+    assert_eq!(cluster.nodes[&1].reads.len(), 1);
+}

@@ -1,0 +1,399 @@
+//! One turn of the loop: sleep until something happens, take everything that did, hand it to the driver, and carry out
+//! what it wants. Any thread that holds the turn can run it; today that is one thread, `raft-loop`.
+//!
+//! Frames go to the system before the own log write is submitted, so that replication and the own disk run beside each
+//! other (§10.2.1 of the dissertation), and both before the state machines are woken.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::callback::caught;
+use super::disk::{Completed, Disk};
+use super::dispatch::{Work, not_applied, unknown};
+use super::requests::{Question, ReplyTo, Request, Requests};
+use super::shared::{GroupCell, Input, Shared, Start, StartAnswer, Stream};
+use super::sockets::Sockets;
+use super::submission::Rejection;
+use super::sync::lock;
+use super::{Completion, CompletionDelivery, NotApplied, Notice, Outcome, Refused, ServerStatus, StartError, Unknown};
+use crate::driver::{self, Driver, Effect, Event, Proposal, Ticket};
+use crate::types::{GroupId, Time};
+
+/// Wakes the poll.
+pub(super) const WAKER: Token = Token(0);
+/// The listener.
+pub(super) const LISTENER: Token = Token(1);
+/// Completions of log writes.
+pub(super) const DISK: Token = Token(2);
+/// Streams from here on.
+pub(super) const FIRST_STREAM: usize = 8;
+
+/// What one carrying-out brings back (bytes sent, dials failed) is handed to the driver at once, so often at most
+/// before other things get their turn.
+const ROUNDS: usize = 8;
+/// No sleep is longer: the system counts milliseconds in 32 bits.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// The clock of one open of a server.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    #[allow(clippy::disallowed_methods, reason = "the real server's clock is made here, and nowhere else")]
+    pub(super) fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::default() + self.origin.elapsed()
+    }
+}
+
+/// The driver with everything that it moves.
+pub(super) struct Turn {
+    pub(super) driver: Driver,
+    pub(super) clock: Clock,
+    pub(super) poll: Poll,
+    pub(super) polled: Events,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sockets: Sockets,
+    pub(super) disk: Disk,
+    pub(super) requests: Requests,
+    /// Taken from the inbox, not handed to the driver yet.
+    pub(super) inputs: VecDeque<Input>,
+    /// The inbox's other half.
+    pub(super) spare_inputs: Vec<Input>,
+    pub(super) events: Vec<Event>,
+    pub(super) completed: Vec<Completed>,
+    /// Gathered for the dispatch.
+    pub(super) work: Vec<Work>,
+    pub(super) stream: Stream,
+    pub(super) cells: Vec<Arc<GroupCell>>,
+    /// Handed to the driver, to be answered when it has said how they started.
+    pub(super) starting: Vec<(GroupId, StartAnswer)>,
+    pub(super) is_closing: bool,
+}
+
+/// Runs turns until the server closes or something breaks; then answers everything that is open.
+pub(super) fn run(mut turn: Turn) {
+    let shared = turn.shared.clone();
+    let result = caught(|| -> io::Result<()> {
+        // What the open queued.
+        turn.drive();
+        turn.publish();
+        while !turn.is_closing {
+            turn.run()?;
+        }
+        Ok(())
+    });
+    let reason = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("polling failed: {error}")),
+        Err(panic) => Some(format!("the engine {panic}; this is a defect: please report it")),
+    };
+    let is_ended = caught(|| turn.finish(reason.as_deref()));
+    // Dropping waits for the disk, and may meet the defect again.
+    let _ = caught(|| drop(turn));
+    if let Err(panic) = is_ended {
+        shared.inbox.end(Rejection::Stopped);
+        publish_stop(&shared, &format!("ending the loop {panic}"));
+    }
+}
+
+impl Turn {
+    /// One turn.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        self.sleep()?;
+        self.take_polled();
+        self.take_inputs();
+        self.drive();
+        self.publish();
+        Ok(())
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        let deadline = self.driver.deadline().min(self.sockets.deadline());
+        let is_busy = deadline <= now || self.sockets.is_busy() || !self.events.is_empty();
+        let timeout = match is_busy || !self.shared.inbox.may_sleep() {
+            true => Duration::ZERO,
+            false => deadline.since(now).min(LONGEST_SLEEP),
+        };
+        let result = self.poll.poll(&mut self.polled, Some(timeout));
+        self.shared.inbox.awake();
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_polled(&mut self) {
+        let now = self.clock.now();
+        for polled in &self.polled {
+            match polled.token() {
+                WAKER => (),
+                LISTENER => self.sockets.accept(now, &mut self.events),
+                DISK => self.disk.complete(&mut self.completed),
+                _ => self.sockets.ready(polled, &mut self.events),
+            }
+        }
+        for (id, result) in self.completed.drain(..) {
+            self.events.push(Event::Disk { id, result });
+        }
+        self.sockets.tick(now, &mut self.events);
+        self.sockets.read(&mut self.events);
+    }
+
+    fn take_inputs(&mut self) {
+        self.shared.inbox.take(&mut self.spare_inputs);
+        self.inputs.extend(self.spare_inputs.drain(..));
+        while let Some(input) = self.inputs.pop_front() {
+            self.take_input(input);
+        }
+    }
+
+    fn take_input(&mut self, input: Input) {
+        match input {
+            Input::Propose { group, items } => {
+                let mut proposals = Vec::with_capacity(items.len());
+                for item in items {
+                    let ticket = self.open(group, ReplyTo::Stream(item.tag), Question::Proposal);
+                    proposals.push(Proposal { ticket, data: item.data });
+                }
+                self.events.push(Event::Propose { group, proposals });
+            }
+            Input::ProposeOne { group, data, waiter } => {
+                let ticket = self.open(group, ReplyTo::Waiter(waiter), Question::Proposal);
+                self.events.push(Event::Propose { group, proposals: vec![Proposal { ticket, data }] });
+            }
+            Input::Read { request, consistency } => {
+                let group = request.group;
+                let ticket = self.requests.insert(request);
+                self.events.push(Event::Read { group, ticket, consistency });
+            }
+            Input::Snapshot { request } => {
+                let group = request.group;
+                let ticket = self.requests.insert(request);
+                self.events.push(Event::Snapshot { group, ticket });
+            }
+            Input::Start(start) => self.start(*start),
+            Input::Event(event) => self.events.push(event),
+            Input::Disk((id, result)) => self.events.push(Event::Disk { id, result }),
+            Input::Resolved(resolved) => self.sockets.resolved(resolved, &mut self.events),
+            Input::Defect(message) => panic!("{message}"),
+            Input::Close => {
+                self.events.push(Event::Close);
+                self.is_closing = true;
+            }
+        }
+    }
+
+    fn open(&mut self, group: GroupId, reply_to: ReplyTo, question: Question) -> Ticket {
+        self.requests.insert(Request { group, reply_to, question })
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { group, machine, applied, how, answer } = start;
+        if self.cells.iter().any(|cell| cell.id == group) {
+            return answer.complete(Err(StartError::AlreadyStarted(group)));
+        }
+        let cell = Arc::new(GroupCell::new(group));
+        self.cells.push(cell.clone());
+        lock(&self.shared.groups).insert(group, cell.clone());
+        self.work.push(Work::Start { cell, machine, applied });
+        self.events.push(Event::StartGroup { group, how, applied });
+        self.starting.push((group, answer));
+    }
+
+    /// Hands the driver what has happened, and carries out what it wants.
+    fn drive(&mut self) {
+        for _ in 0..ROUNDS {
+            for event in self.events.drain(..) {
+                self.driver.handle(self.clock.now(), event);
+            }
+            self.driver.flush(self.clock.now());
+            let effects = self.driver.take_effects();
+            self.carry_out(effects);
+            if self.events.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut disk_work = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Disk { id, work } => disk_work.push((id, work)),
+                Effect::Dial { connection, address } => self.sockets.dial(connection, address, &mut self.events),
+                Effect::Send { connection, frame } => self.sockets.send(connection, frame),
+                Effect::Close { connection } => self.sockets.close(connection),
+                Effect::Apply { group, entries, tickets } => {
+                    let requests = &mut self.requests;
+                    let replies = tickets.into_iter().map(|(at, ticket)| (at, requests.take(ticket).reply_to));
+                    let replies = replies.collect();
+                    self.work.push(Work::Apply { group, entries, requests: replies });
+                }
+                Effect::Complete { group, tickets, outcome } => {
+                    let completion = completion_of(outcome);
+                    for ticket in tickets {
+                        let reply_to = self.requests.take(ticket).reply_to;
+                        self.shared.answer(group, reply_to, completion.clone(), &mut self.stream);
+                    }
+                }
+                Effect::ReadReady { ticket, index, .. } => {
+                    let request = self.requests.take(ticket);
+                    self.work.push(Work::Read { request, index });
+                }
+                Effect::BeginSnapshot { group, .. } => self.work.push(Work::BeginSnapshot { group }),
+                Effect::SnapshotMore { group } => self.work.push(Work::SnapshotStep { group }),
+                Effect::ReleaseSnapshot { group } => self.work.push(Work::ReleaseSnapshot { group }),
+                Effect::Restore { group, file, meta } => self.work.push(Work::Restore { group, file, meta }),
+                Effect::Started { group, result } => self.started(group, result),
+                Effect::Notice(notice) => self.work.push(Work::Notice(notice)),
+            }
+        }
+        self.sockets.write(self.clock.now(), &mut self.events);
+        for (id, work) in disk_work {
+            self.disk.submit(id, work);
+        }
+        self.hand_out();
+    }
+
+    /// Gives the dispatch what gathered for it.
+    fn hand_out(&mut self) {
+        for (group, completions) in self.stream.take() {
+            let cell = self.cells.iter().find(|cell| cell.id == group);
+            match (self.shared.completions, cell) {
+                (CompletionDelivery::Poll, Some(cell)) => {
+                    self.shared.queue_for_poll(cell, completions.into_iter());
+                }
+                _ => self.work.push(Work::Complete { group, completions }),
+            }
+        }
+        if !self.work.is_empty() {
+            self.shared.work.push(self.work.drain(..));
+        }
+    }
+
+    /// The driver has said whether a group started.
+    fn started(&mut self, group: GroupId, result: Result<(), String>) {
+        let Some(place) = self.starting.iter().position(|(of, _)| *of == group) else { return };
+        let (_, answer) = self.starting.swap_remove(place);
+        match result {
+            Ok(()) => {
+                // The handle that the caller gets next shows a status at once.
+                self.publish();
+                answer.complete(Ok(()));
+            }
+            Err(reason) => {
+                self.cells.retain(|cell| cell.id != group);
+                lock(&self.shared.groups).remove(&group);
+                self.work.push(Work::Forget { group });
+                answer.complete(Err(StartError::Stopped { group, reason }));
+            }
+        }
+    }
+
+    /// Publishes what has changed for whoever asks.
+    fn publish(&mut self) {
+        for cell in &self.cells {
+            let status = self.driver.group_status(cell.id);
+            let mut published = lock(&cell.status);
+            if published.as_deref() != status.as_ref() {
+                *published = status.map(Arc::new);
+            }
+        }
+        let engine = self.driver.server_status();
+        let accept_error = self.sockets.accept_error();
+        let mut published = lock(&self.shared.status);
+        if published.engine != engine || published.accept_error.as_deref() != accept_error {
+            let accept_error = accept_error.map(str::to_owned);
+            *published = Arc::new(ServerStatus { engine, accept_error, ..ServerStatus::clone(&published) });
+        }
+    }
+
+    /// Answers everything that is open: the server is closed, or stopped for a reason. Whatever the driver did, every
+    /// request is answered once.
+    fn finish(&mut self, stopped: Option<&str>) {
+        let (rejection, refused, reason) = match stopped {
+            None => (Rejection::Closed, Refused::Closed, Unknown::Closed),
+            Some(_) => (Rejection::Stopped, Refused::Stopped, Unknown::Stopped),
+        };
+        if let Some(reason) = stopped {
+            publish_stop(&self.shared, reason);
+        }
+        let left = self.shared.inbox.end(rejection);
+        let inputs: Vec<Input> = self.inputs.drain(..).chain(left).collect();
+        for (_, answer) in std::mem::take(&mut self.starting) {
+            answer.complete(Err(refused.clone().into()));
+        }
+        for input in inputs {
+            self.refuse(input, &refused);
+        }
+        for request in self.requests.drain() {
+            let completion = match request.question {
+                Question::Proposal => unknown(reason),
+                _ => not_applied(NotApplied::Closed),
+            };
+            self.shared.answer(request.group, request.reply_to, completion, &mut self.stream);
+        }
+        if let Some(reason) = stopped {
+            self.work.push(Work::Notice(Notice::ServerStopped { reason: reason.to_owned() }));
+        }
+        self.hand_out();
+    }
+
+    /// Answers what never reached the driver: certainly not applied.
+    fn refuse(&mut self, input: Input, refused: &Refused) {
+        let mut answer = |group, reply_to| {
+            self.shared.answer(group, reply_to, not_applied(NotApplied::Closed), &mut self.stream);
+        };
+        match input {
+            Input::Propose { group, items } => {
+                items.into_iter().for_each(|item| answer(group, ReplyTo::Stream(item.tag)));
+            }
+            Input::ProposeOne { group, waiter, .. } => answer(group, ReplyTo::Waiter(waiter)),
+            Input::Read { request, .. } | Input::Snapshot { request } => answer(request.group, request.reply_to),
+            Input::Start(start) => {
+                let Start { machine, answer, .. } = *start;
+                let _ = super::callback::call(|| drop(machine));
+                answer.complete(Err(refused.clone().into()));
+            }
+            _ => (),
+        }
+    }
+}
+
+/// Registers what the disk is polled by.
+pub(super) fn register_disk(poll: &Poll, disk: &Disk) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    match disk.descriptor() {
+        Some(descriptor) => poll.registry().register(&mut SourceFd(&descriptor.as_raw_fd()), DISK, Interest::READABLE),
+        None => Ok(()),
+    }
+}
+
+fn publish_stop(shared: &Shared, reason: &str) {
+    let mut published = lock(&shared.status);
+    let mut status = ServerStatus::clone(&published);
+    status.engine.stopped.get_or_insert_with(|| reason.to_owned());
+    *published = Arc::new(status);
+}
+
+fn completion_of(outcome: driver::Outcome) -> Completion {
+    match outcome {
+        driver::Outcome::NotApplied(reason) => not_applied(reason),
+        driver::Outcome::Unknown(reason) => unknown(reason.into()),
+        driver::Outcome::SnapshotTaken { index } => {
+            Completion { outcome: Outcome::SnapshotTaken, index, ..unknown(Unknown::Closed) }
+        }
+    }
+}

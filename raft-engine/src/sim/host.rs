@@ -1,0 +1,146 @@
+//! The program that embeds the engine: a deterministic state machine for one group, and the thread that applies.
+//!
+//! The state is a chain of all payloads applied and a small map, so that equal states mean equal histories. What the
+//! engine hands over waits in order, as it does for a real apply thread, and is worked off a piece at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use fastrand::Rng;
+
+use crate::driver::Ticket;
+use crate::types::{Entry, EntryKind, FileName, Index, SnapshotMeta};
+
+/// What a state machine holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct State {
+    /// The last entry applied.
+    pub(super) applied: Index,
+    /// A digest of all payloads of commands, in order.
+    chain: u64,
+    values: BTreeMap<u8, u64>,
+}
+
+/// What the engine wants of the host, in order.
+#[derive(Debug)]
+pub(super) enum Task {
+    Apply { entries: VecDeque<Entry>, tickets: VecDeque<(u32, Ticket)>, done: u32 },
+    Restore { file: FileName, meta: SnapshotMeta },
+    BeginSnapshot { index: Index },
+    SnapshotMore,
+    ReleaseSnapshot,
+}
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub(super) struct Source {
+    bytes: Bytes,
+}
+
+/// One group's state machine in one process.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    pub(super) state: State,
+    pub(super) tasks: VecDeque<Task>,
+    pub(super) source: Option<Source>,
+    /// Reads that may be answered once so much is applied.
+    pub(super) reads: Vec<(Index, Ticket)>,
+    /// Whether a turn of the apply thread is scheduled.
+    pub(super) is_scheduled: bool,
+}
+
+impl State {
+    /// Applies one entry.
+    pub(super) fn apply(&mut self, entry: &Entry) {
+        self.applied = entry.index;
+        if entry.kind == EntryKind::Command {
+            self.chain = (self.chain.rotate_left(7) ^ u64::from(entry.payload_crc)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let key = entry.payload.get(8).copied().unwrap_or(0) % 16;
+            self.values.insert(key, u64::from(entry.payload_crc) << 32 | entry.index);
+        }
+    }
+
+    /// What two equal states have in common.
+    pub(super) fn digest(&self) -> u64 {
+        let mix = |digest: u64, word: u64| (digest.rotate_left(9) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        self.values
+            .iter()
+            .fold(mix(self.chain, self.applied), |digest, (&key, &value)| mix(mix(digest, u64::from(key)), value))
+    }
+
+    /// The state as bytes, padded by a content that depends on it so that snapshots are of many sizes.
+    fn to_bytes(&self, padding: usize) -> Bytes {
+        let mut bytes = Vec::with_capacity(32 + 9 * self.values.len() + padding);
+        bytes.extend_from_slice(&self.applied.to_le_bytes());
+        bytes.extend_from_slice(&self.chain.to_le_bytes());
+        bytes.push(u8::try_from(self.values.len()).expect("there are sixteen keys"));
+        for (&key, &value) in &self.values {
+            bytes.push(key);
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        bytes.resize(bytes.len() + padding, self.applied.to_le_bytes()[0]);
+        bytes.into()
+    }
+
+    /// The state that these bytes are of.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let mut state = Self { applied: word(0)?, chain: word(8)?, values: BTreeMap::new() };
+        for row in 0..usize::from(*bytes.get(16)?) {
+            state.values.insert(*bytes.get(17 + 9 * row)?, word(18 + 9 * row)?);
+        }
+        Some(state)
+    }
+}
+
+impl Source {
+    /// Freezes a state.
+    pub(super) fn new(state: &State, rng: &mut Rng) -> Self {
+        let padding = match rng.u8(..32) {
+            0 => rng.usize(..150_000),
+            1..6 => rng.usize(..10_000),
+            6..10 => 0,
+            _ => rng.usize(..1_000),
+        };
+        Self { bytes: state.to_bytes(padding) }
+    }
+
+    /// The next piece, and whether it is the last.
+    pub(super) fn next(&mut self, rng: &mut Rng) -> (Bytes, bool) {
+        let length = match rng.u8(..4) {
+            0 => self.bytes.len(),
+            1 => rng.usize(..=self.bytes.len()),
+            _ => self.bytes.len().min(rng.usize(1..64_000)),
+        };
+        let piece = self.bytes.split_to(length);
+        (piece, self.bytes.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogTime, Position};
+
+    #[test]
+    fn a_snapshot_brings_back_the_state_it_was_taken_of() {
+        let mut rng = Rng::with_seed(3);
+        let mut state = State::default();
+        for index in 1..200 {
+            let payload = Bytes::from(vec![u8::try_from(index).unwrap(); 20]);
+            state.apply(&Entry::new(Position { term: 1, index }, LogTime(0), EntryKind::Command, payload));
+            let mut source = Source::new(&state, &mut rng);
+            let mut bytes = Vec::new();
+            loop {
+                let (piece, is_last) = source.next(&mut rng);
+                bytes.extend_from_slice(&piece);
+                if is_last {
+                    break;
+                }
+            }
+            let restored = State::from_bytes(&bytes).unwrap();
+            assert_eq!(restored, state);
+            assert_eq!(restored.digest(), state.digest());
+        }
+    }
+}

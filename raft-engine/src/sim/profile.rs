@@ -1,0 +1,135 @@
+//! What kind of run a seed is: how many servers, how large things are, how bad the day.
+//!
+//! Sizes are small, so that segments roll, caches miss, logs are compacted and snapshots installed within a few thousand
+//! steps; a few seeds are quiet in one respect or another, so that no fault hides what another would show.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::network::NetworkProfile;
+use crate::driver::Settings;
+
+/// How often each fault comes; zero is never.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Weights {
+    pub(super) kill: u32,
+    pub(super) power_cut: u32,
+    pub(super) kill_then_power_cut: u32,
+    pub(super) close: u32,
+    pub(super) pause: u32,
+    pub(super) partition: u32,
+    pub(super) break_stream: u32,
+    pub(super) slow_disk: u32,
+    pub(super) fail_write: u32,
+    pub(super) fail_sync: u32,
+    pub(super) full_disk: u32,
+    pub(super) wipe: u32,
+    pub(super) all_down: u32,
+}
+
+/// Everything that a seed decides before its run begins.
+#[derive(Clone, Debug)]
+pub(super) struct Profile {
+    pub(super) servers: usize,
+    pub(super) groups: usize,
+    pub(super) settings: Settings,
+    pub(super) network: NetworkProfile,
+    pub(super) weights: Weights,
+    /// The mean time between two faults.
+    pub(super) fault_interval: Duration,
+    /// When faults end.
+    pub(super) faults_end: Duration,
+    /// Most log writes take less than this.
+    pub(super) disk_latency: Duration,
+    /// Log writes go around the page cache.
+    pub(super) direct_disk: bool,
+    /// The mean time between two requests of clients.
+    pub(super) request_interval: Duration,
+    /// The longest command, in bytes.
+    pub(super) max_command_bytes: usize,
+    /// The most commands that one request proposes.
+    pub(super) max_batch: usize,
+    /// Most tasks of a host take less than this.
+    pub(super) host_latency: Duration,
+    /// The host keeps its state across kills and says what it has applied.
+    pub(super) durable_host: bool,
+    /// Of eight events, how many wait for a later one before the turn ends.
+    pub(super) gather_eighths: u8,
+    /// One server is first started with other members than the rest.
+    pub(super) other_members: bool,
+}
+
+impl Profile {
+    /// The profile of a seed.
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        let has_large_entries = rng.u8(..12) == 0;
+        let max_command_bytes = match rng.u8(..4) {
+            _ if has_large_entries => rng.usize(140_000..400_000),
+            0 => 64,
+            1 => 6_000,
+            _ => 800,
+        };
+        let settings = Settings {
+            election_timeout: Duration::from_millis(150),
+            heartbeat_interval: Duration::from_millis(50),
+            disk_stall_timeout: Duration::from_millis(rng.u64(300..1_500)),
+            max_entry_bytes: if has_large_entries { 400_000 } else { max_command_bytes.max(4_096) },
+            in_flight_bytes: rng.usize(2_000..60_000),
+            uncommitted_bytes: rng.usize(8_000..400_000).max(max_command_bytes + 1_000),
+            queue_bytes: 1 << 20,
+            cache_bytes: rng.usize(1_000..60_000),
+            connection_bytes: rng.usize(300_000..1_000_000),
+            segment_bytes: if has_large_entries { 1 << 20 } else { (64 << 10) << rng.u32(..2) },
+            snapshot_log_bytes: if rng.u8(..5) == 0 { 10 << 20 } else { rng.u64(4_000..120_000) },
+            log_bytes: 0,
+            writes_in_flight: rng.usize(1..=4),
+            ..Settings::default()
+        };
+        let settings = Settings { log_bytes: settings.segment_bytes * rng.u64(3..8), ..settings };
+        let is_lossy = rng.u8(..3) != 0;
+        let permille = |rng: &mut Rng, most: u32| if is_lossy && rng.bool() { rng.u32(..most) } else { 0 };
+        let network = NetworkProfile {
+            latency: Duration::from_micros(rng.u64(30..3_000)),
+            slow_permille: if rng.bool() { rng.u32(..30) } else { 0 },
+            loss_permille: permille(rng, 150),
+            double_permille: permille(rng, 100),
+            late_permille: permille(rng, 200),
+            chop_permille: if rng.bool() { rng.u32(..300) } else { 0 },
+        };
+        let weight = |rng: &mut Rng, most: u32| if rng.u8(..3) == 0 { 0 } else { rng.u32(..=most) };
+        let weights = Weights {
+            kill: weight(rng, 10),
+            power_cut: weight(rng, 10),
+            kill_then_power_cut: weight(rng, 8),
+            close: weight(rng, 3),
+            pause: weight(rng, 5),
+            partition: weight(rng, 15),
+            break_stream: weight(rng, 10),
+            slow_disk: weight(rng, 4),
+            fail_write: weight(rng, 2),
+            fail_sync: weight(rng, 2),
+            full_disk: weight(rng, 3),
+            wipe: if rng.u8(..4) == 0 { rng.u32(1..4) } else { 0 },
+            all_down: weight(rng, 2),
+        };
+        Self {
+            servers: [3, 3, 3, 3, 3, 3, 5, 5, 4, 2, 1][rng.usize(..11)],
+            groups: [1, 1, 1, 1, 2, 3][rng.usize(..6)],
+            settings,
+            network,
+            weights,
+            fault_interval: Duration::from_millis(rng.u64(60..1_200)),
+            faults_end: Duration::from_millis(rng.u64(3_000..12_000)),
+            disk_latency: Duration::from_micros([50, 300, 2_000, 10_000][rng.usize(..4)]),
+            direct_disk: rng.bool(),
+            request_interval: Duration::from_millis(rng.u64(2..60)),
+            max_command_bytes,
+            max_batch: if has_large_entries { 2 } else { [1, 4, 20][rng.usize(..3)] },
+            host_latency: Duration::from_micros([20, 500, 20_000][rng.usize(..3)]),
+            durable_host: rng.u8(..4) == 0,
+            gather_eighths: rng.u8(..6),
+            other_members: rng.u8(..12) == 0,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Clients: commands that no two are alike, reads, and now and then a snapshot.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::history::Request;
+use super::super::trace::Kind;
+use super::{Checked, Phase, What, World, group_id};
+use crate::driver::{Consistency, Event, Proposal, Ticket};
+
+impl World {
+    /// A client asks some server for something, and the next one is scheduled.
+    pub(super) fn request(&mut self) -> Checked {
+        let mean = u64::try_from(self.profile.request_interval.as_micros()).unwrap_or(u64::MAX);
+        let micros = match self.rng.u8(..8) {
+            0 => self.rng.u64(..mean / 10),
+            1 => self.rng.u64(..mean * 6),
+            _ => self.rng.u64(..mean * 3 / 2),
+        };
+        if self.phase == Phase::Faults {
+            self.queue.after(Duration::from_micros(micros), What::Request);
+        }
+        let group = self.rng.usize(..self.profile.groups);
+        let likely = self.leaders[group].filter(|_| self.rng.u8(..8) != 0);
+        let server = likely.unwrap_or_else(|| self.rng.usize(..self.profile.servers));
+        match self.rng.u8(..64) {
+            0 => self.ask_snapshot(server, group),
+            1..10 => self.read(server, group),
+            _ => {
+                let count = self.rng.usize(1..=self.profile.max_batch);
+                self.propose(server, group, count)
+            }
+        }
+    }
+
+    fn is_up(&self, server: usize, group: usize) -> bool {
+        self.servers[server].process.as_ref().is_some_and(|process| process.started[group])
+    }
+
+    /// Proposes so many commands at once.
+    pub(super) fn propose(&mut self, server: usize, group: usize, count: usize) -> Checked {
+        if !self.is_up(server, group) {
+            return Ok(());
+        }
+        let mut proposals = Vec::with_capacity(count);
+        let (mut first_tag, mut total) = (0, 0);
+        for _ in 0..count {
+            let (data, payload_crc) = self.command();
+            let epoch = self.servers[server].epoch;
+            let tag = self.history.begin(group, server, epoch, Request::Propose { payload_crc });
+            if proposals.is_empty() {
+                first_tag = tag;
+            }
+            total += data.len() as u64;
+            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, data });
+        }
+        self.note(server, Kind::Propose, [count as u64, first_tag, group as u64 + 1, total]);
+        self.feed(server, Event::Propose { group: group_id(group), proposals })
+    }
+
+    /// A command whose CRC tells it from all others.
+    fn command(&mut self) -> (Bytes, u32) {
+        let most = self.profile.max_command_bytes;
+        let is_long = self.rng.u8(..if most > 100_000 { 24 } else { 4 }) == 0;
+        let length = 9 + self.rng.usize(..=if is_long { most - 9 } else { most.min(200) - 9 });
+        self.coverage.large_entries += u64::from(length > 128 << 10);
+        let mut data = vec![self.rng.u8(..); length];
+        loop {
+            data[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
+            data[8] = self.rng.u8(..);
+            let payload_crc = crc32c::crc32c(&data);
+            if self.history.is_new(payload_crc) {
+                return (Bytes::from(data), payload_crc);
+            }
+        }
+    }
+
+    fn read(&mut self, server: usize, group: usize) -> Checked {
+        if !self.is_up(server, group) {
+            return Ok(());
+        }
+        let acknowledged = self.history.acknowledged(group);
+        let (request, consistency, number, floor) = if self.rng.u8(..3) == 0 {
+            let floor = self.rng.u64(..=acknowledged);
+            (Request::ReadAtLeast { floor }, Consistency::AtLeast(floor), 1, floor)
+        } else {
+            (Request::ReadLinearizable { floor: acknowledged }, Consistency::Linearizable, 0, acknowledged)
+        };
+        let epoch = self.servers[server].epoch;
+        let tag = self.history.begin(group, server, epoch, request);
+        self.note(server, Kind::Read, [tag, group as u64 + 1, number, floor]);
+        let ticket = Ticket { origin: 1, tag };
+        self.feed(server, Event::Read { group: group_id(group), ticket, consistency })
+    }
+
+    fn ask_snapshot(&mut self, server: usize, group: usize) -> Checked {
+        if !self.is_up(server, group) {
+            return Ok(());
+        }
+        let epoch = self.servers[server].epoch;
+        let tag = self.history.begin(group, server, epoch, Request::Snapshot);
+        self.note(server, Kind::AskSnapshot, [tag, group as u64 + 1]);
+        self.feed(server, Event::Snapshot { group: group_id(group), ticket: Ticket { origin: 2, tag } })
+    }
+}

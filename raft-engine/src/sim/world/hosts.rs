@@ -1,0 +1,179 @@
+//! The hosts' apply threads: tasks in order, each after a while.
+
+use std::time::Duration;
+
+use super::super::disk::VisibleFiles;
+use super::super::history::{Ended, Request};
+use super::super::host::{Source, State, Task};
+use super::super::invariants::Violation;
+use super::super::trace::Kind;
+use super::{Checked, What, World, group_at, group_id};
+use crate::driver::{Event, SnapshotReader, Ticket};
+use crate::types::{FileName, GroupId, ReadFiles, SnapshotMeta};
+
+impl World {
+    /// Queues a task of a group's host.
+    pub(super) fn host_task(&mut self, server: usize, group: GroupId, task: Task) {
+        let group = group_at(group);
+        let Some(process) = &mut self.servers[server].process else { return };
+        process.hosts[group].tasks.push_back(task);
+        self.schedule_host(server, group);
+    }
+
+    fn schedule_host(&mut self, server: usize, group: usize) {
+        let nanos = u64::try_from(self.profile.host_latency.as_nanos()).unwrap_or(u64::MAX);
+        let delay = Duration::from_nanos(self.rng.u64(..=nanos));
+        let this = &mut self.servers[server];
+        let epoch = this.epoch;
+        let Some(process) = &mut this.process else { return };
+        let host = &mut process.hosts[group];
+        if !host.tasks.is_empty() && !std::mem::replace(&mut host.is_scheduled, true) {
+            self.queue.after(delay, What::Host { server, epoch, group });
+        }
+    }
+
+    /// The apply thread works off a task, or a part of one.
+    pub(super) fn host_turn(&mut self, server: usize, epoch: u32, group: usize) -> Checked {
+        let Some(process) = self.process(server, epoch) else { return Ok(()) };
+        let host = &mut process.hosts[group];
+        host.is_scheduled = false;
+        let Some(task) = host.tasks.pop_front() else { return Ok(()) };
+        match task {
+            Task::Apply { .. } => self.apply(server, group, task)?,
+            Task::Restore { file, meta } => self.restore(server, group, &file, &meta)?,
+            Task::BeginSnapshot { index } => {
+                if host.state.applied != index {
+                    return Err(Violation::new(
+                        "a snapshot begins at what the host has applied",
+                        format!("server {server} begins at {index}, and its host is at {}", host.state.applied),
+                    ));
+                }
+                let source = Source::new(
+                    &self.servers[server].process.as_ref().expect("it runs").hosts[group].state,
+                    &mut self.rng,
+                );
+                self.process(server, epoch).expect("it runs").hosts[group].source = Some(source);
+            }
+            Task::SnapshotMore => {
+                let Some(mut source) = host.source.take() else {
+                    return Err(Violation::new(
+                        "a snapshot is written between its beginning and its release",
+                        format!("server {server}"),
+                    ));
+                };
+                let (bytes, is_last) = source.next(&mut self.rng);
+                self.process(server, epoch).expect("it runs").hosts[group].source = Some(source);
+                self.note(server, Kind::SnapshotChunk, [group as u64 + 1, bytes.len() as u64, u64::from(is_last)]);
+                self.feed(server, Event::SnapshotChunk { group: group_id(group), bytes, is_last })?;
+            }
+            Task::ReleaseSnapshot => host.source = None,
+        }
+        self.schedule_host(server, group);
+        Ok(())
+    }
+
+    fn apply(&mut self, server: usize, group: usize, task: Task) -> Checked {
+        let Task::Apply { mut entries, mut tickets, mut done } = task else { return Ok(()) };
+        let count = if self.rng.u8(..4) == 0 { self.rng.usize(1..=entries.len()) } else { entries.len() };
+        let now_done: Vec<_> = entries.drain(..count).collect();
+        let mut applied = 0;
+        for entry in now_done {
+            let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+            let state = &mut process.hosts[group].state;
+            state.apply(&entry);
+            applied = entry.index;
+            let digest = state.digest();
+            self.invariants[group].state(server, entry.index, digest, false)?;
+            if let Some(&(position, ticket)) = tickets.front()
+                && position == done
+            {
+                tickets.pop_front();
+                let expected = Request::Propose { payload_crc: entry.payload_crc };
+                if self.history.request(ticket.tag) != Some(expected) {
+                    return Err(Violation::new(
+                        "a ticket comes back with its own entry",
+                        format!("server {server}: ticket {} with entry {}", ticket.tag, entry.index),
+                    ));
+                }
+                self.end_request(server, group_id(group), ticket, Ended::Applied(entry.index))?;
+            }
+            done += 1;
+        }
+        let keeps = self.profile.durable_host && self.rng.u8(..4) == 0;
+        let this = &mut self.servers[server];
+        let Some(process) = &mut this.process else { return Ok(()) };
+        let host = &mut process.hosts[group];
+        if keeps {
+            this.saved[group] = host.state.clone();
+        }
+        if entries.is_empty() {
+            if let Some((position, ticket)) = tickets.front() {
+                let what = format!("server {server}: ticket {} at {position} of {done}", ticket.tag);
+                return Err(Violation::new("a ticket belongs to an entry of its batch", what));
+            }
+        } else {
+            host.tasks.push_front(Task::Apply { entries, tickets, done });
+        }
+        self.note(server, Kind::HostApplied, [group as u64 + 1, applied]);
+        self.answer_reads(server, group)?;
+        self.feed(server, Event::Applied { group: group_id(group), index: applied })
+    }
+
+    fn restore(&mut self, server: usize, group: usize, file: &FileName, meta: &SnapshotMeta) -> Checked {
+        let index = meta.position.index;
+        let failed =
+            |why: String| Err(Violation::new("a snapshot handed over is whole", format!("server {server}: {why}")));
+        let mut files = VisibleFiles(&self.servers[server].disk);
+        let mut reader = SnapshotReader::new(group_id(group));
+        let (mut offset, mut bytes) = (0, Vec::new());
+        loop {
+            let piece = match files.read(file, offset, 40_000) {
+                Ok(piece) => piece,
+                Err(error) => return failed(error.to_string()),
+            };
+            if piece.is_empty() {
+                break;
+            }
+            offset += piece.len() as u64;
+            match reader.push(piece) {
+                Ok(blocks) => blocks.iter().for_each(|block| bytes.extend_from_slice(block)),
+                Err(error) => return failed(error.to_string()),
+            }
+        }
+        if let Err(error) = reader.finish() {
+            return failed(error.to_string());
+        }
+        let Some(state) = State::from_bytes(&bytes).filter(|state| state.applied == index) else {
+            return failed(format!("its bytes are not those of a state at {index}"));
+        };
+        self.invariants[group].state(server, index, state.digest(), true)?;
+        let this = &mut self.servers[server];
+        let Some(process) = &mut this.process else { return Ok(()) };
+        let host = &mut process.hosts[group];
+        if host.state.applied == 0 {
+            self.coverage.snapshots_restored_at_start += 1;
+        } else {
+            self.coverage.snapshots_installed += 1;
+        }
+        host.state = state;
+        if self.profile.durable_host {
+            this.saved[group] = host.state.clone();
+        }
+        self.note(server, Kind::Restored, [group as u64 + 1, index]);
+        self.answer_reads(server, group)?;
+        self.feed(server, Event::Restored { group: group_id(group), index })
+    }
+
+    /// Answers the reads whose index is applied.
+    pub(super) fn answer_reads(&mut self, server: usize, group: usize) -> Checked {
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let host = &mut process.hosts[group];
+        let applied = host.state.applied;
+        let ready: Vec<Ticket> =
+            host.reads.extract_if(.., |(index, _)| *index <= applied).map(|(_, ticket)| ticket).collect();
+        for ticket in ready {
+            self.end_request(server, group_id(group), ticket, Ended::Applied(applied))?;
+        }
+        Ok(())
+    }
+}

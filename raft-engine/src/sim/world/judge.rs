@@ -1,0 +1,226 @@
+//! What a driver shows and says, held against the record and against the synced bytes of its disk.
+
+use super::super::disk::SyncedFiles;
+use super::super::history::{Ended, Request};
+use super::super::invariants::{EntryId, Seen, View, Violation};
+use super::super::trace::Kind;
+use super::{Checked, World, group_id, server_id};
+use crate::driver::{Driver, Event, StartHow, Ticket};
+use crate::types::{AppendOutcome, FIRST_INDEX, Index, Message, Time};
+
+/// What a driver shows of a group.
+pub(super) fn view_of(driver: &Driver, group: usize) -> Option<View> {
+    let observed = driver.observe(group_id(group))?;
+    Some(View {
+        role: observed.role,
+        term: observed.term,
+        vote: observed.vote,
+        commit: observed.commit,
+        delivered: observed.delivered,
+        applied: observed.applied,
+        last: observed.last,
+        durable: observed.durable,
+        base: observed.base,
+        truncations: observed.truncations,
+        uncommitted_bytes: observed.uncommitted_bytes,
+        cached_bytes: observed.cached_bytes,
+    })
+}
+
+impl World {
+    /// Checks all groups of a server after a turn.
+    pub(super) fn judge(&mut self, server: usize, was_ready: bool) -> Checked {
+        for group in 0..self.profile.groups {
+            let Some(process) = &self.servers[server].process else { return Ok(()) };
+            if !process.started[group] {
+                continue;
+            }
+            let Some(view) = view_of(&process.driver, group) else { continue };
+            let is_newly_ready = process.is_ready && !was_ready;
+            let before = self.invariants[group].view(server);
+            let driver = &process.driver;
+            let entry = |index| driver.observe_entry(group_id(group), index);
+            let changed = self.invariants[group].observe(server, &view, &entry, &mut self.history)?;
+            let was_unseen = before.is_none() && process.is_ready;
+            if is_newly_ready || was_unseen {
+                self.invariants[group].ready(server)?;
+            }
+            self.coverage.elections_won += u64::from(changed.elected);
+            self.coverage.truncations += u64::from(changed.truncated);
+            self.coverage.entries_committed += changed.committed;
+            if changed.elected {
+                self.leaders[group] = Some(server);
+            }
+            if changed.formed {
+                self.formed(server, group);
+            }
+            let is_progress = before.is_none_or(|before| {
+                (before.commit, before.durable, before.last) != (view.commit, view.durable, view.last)
+            });
+            if is_progress {
+                let numbers = [group as u64 + 1, view.commit, view.durable, view.last.index, view.last.term];
+                self.note(server, Kind::Progress, numbers);
+            }
+        }
+        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let (longest, all) = process.driver.observe_queues();
+        let limit = self.profile.settings.connection_bytes + (256 << 10);
+        if longest > limit || all > limit * 4 * self.profile.servers {
+            let what = format!("server {server} has {longest} bytes queued for one connection, {all} for all");
+            return Err(Violation::new("queues stay in their budgets", what));
+        }
+        Ok(())
+    }
+
+    /// Entry 1 is on a majority's disks: whoever it does not name is out for good.
+    fn formed(&mut self, server: usize, group: usize) {
+        self.coverage.seeds_formed += u64::from(group == 0);
+        let status = self.servers[server].process.as_ref().and_then(|it| it.driver.group_status(group_id(group)));
+        let Some(configuration) = status.and_then(|status| status.configuration) else { return };
+        for other in 0..self.profile.servers {
+            let identity = self.servers[other].identity;
+            let named = configuration.member(server_id(other)).map(|member| member.identity);
+            if named.is_some() && named != identity {
+                self.invariants[group].not_named(other);
+            }
+        }
+    }
+
+    /// Checks a message before it leaves: the votes and terms in it must be on the sender's disk.
+    pub(super) fn judge_message(&mut self, server: usize, to: usize, group: usize, message: &Message) -> Checked {
+        self.trace_message(server, to, group, message);
+        let (mut is_vote, mut through) = (None, None);
+        match *message {
+            Message::Vote { term, .. } => {
+                self.invariants[group].votes(server, term, server)?;
+                is_vote = Some((term, server));
+            }
+            Message::VoteReply { term, granted: true } => {
+                self.invariants[group].votes(server, term, to)?;
+                is_vote = Some((term, to));
+            }
+            Message::AppendReply { term, outcome, .. } => {
+                self.invariants[group].speaks(server, term)?;
+                if let AppendOutcome::Matched { through: index } = outcome {
+                    through = Some(index).filter(|_| self.rng.u8(..32) == 0);
+                }
+            }
+            Message::Append { term, .. } | Message::Heartbeat { term, .. } | Message::HeartbeatReply { term, .. } => {
+                self.invariants[group].speaks(server, term)?;
+            }
+            Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::VoteReply { granted: false, .. } => {}
+        }
+        let term = message.term().unwrap_or(0);
+        if is_vote.is_none() && through.is_none() && term <= self.servers[server].synced_terms[group] {
+            return Ok(());
+        }
+        self.check_synced(server, group, term, is_vote, through)
+    }
+
+    /// Opens what is synced, and nothing else, as a server would after a power cut now.
+    fn check_synced(
+        &mut self,
+        server: usize,
+        group: usize,
+        term: u64,
+        vote: Option<(u64, usize)>,
+        through: Option<Index>,
+    ) -> Checked {
+        let rule = "votes, terms and acknowledgements stand on synced bytes (Figure 2)";
+        let broken = |what: String| Err(Violation::new(rule, format!("server {server}: {what}")));
+        let mut files = SyncedFiles(&self.servers[server].disk);
+        let settings = self.profile.settings.clone();
+        let mut driver = match Driver::open(settings, Self::me(server), &mut files, [7; 32], Time(0)) {
+            Ok(driver) => driver,
+            Err(error) => return broken(format!("its synced bytes do not open: {error}")),
+        };
+        driver.handle(Time(0), Event::StartGroup { group: group_id(group), how: StartHow::Restart, applied: 0 });
+        let Some(view) = view_of(&driver, group) else {
+            return broken(format!("it names term {term}, and its synced bytes know no such group"));
+        };
+        if view.term < term {
+            return broken(format!("it names term {term}, and its synced bytes have {}", view.term));
+        }
+        self.servers[server].synced_terms[group] = view.term;
+        self.coverage.votes_checked += 1;
+        if let Some((term, candidate)) = vote
+            && view.term == term
+            && view.vote != Some(server_id(candidate))
+        {
+            return broken(format!(
+                "it votes for {candidate} in term {term}, and its synced bytes have {:?}",
+                view.vote
+            ));
+        }
+        let Some(through) = through else { return Ok(()) };
+        self.coverage.acknowledgements_checked += 1;
+        for index in [through, 1 + self.rng.u64(..through.max(1))] {
+            if index <= view.base.index || index <= FIRST_INDEX {
+                continue;
+            }
+            let synced = driver.observe_entry(group_id(group), index);
+            let present = self.invariants[group].entry(server, index);
+            let is_other = |synced: Seen, present: EntryId| {
+                let payload = (present.kind, present.payload_crc);
+                synced.0 != present.term || synced.1.is_some_and(|synced| synced != payload)
+            };
+            if synced.is_none_or(|synced| present.is_some_and(|present| is_other(synced, present))) {
+                return broken(format!(
+                    "it acknowledges {through}, has {present:?} at {index}, and its synced bytes have {synced:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn trace_message(&mut self, server: usize, to: usize, group: usize, message: &Message) {
+        let (to, group) = (to as u64 + 1, group as u64 + 1);
+        match *message {
+            Message::PreVote { campaign_term, last } => {
+                self.note(server, Kind::PreVote, [to, group, campaign_term, last.index, last.term]);
+            }
+            Message::PreVoteReply { term, campaign_term, granted } => {
+                self.note(server, Kind::PreVoteReply, [to, group, term, campaign_term, u64::from(granted)]);
+            }
+            Message::Vote { term, last } => self.note(server, Kind::Vote, [to, group, term, last.index, last.term]),
+            Message::VoteReply { term, granted } => {
+                self.note(server, Kind::VoteReply, [to, group, term, u64::from(granted)]);
+            }
+            Message::Append { term, number, previous, commit, ref entries } => {
+                self.note(server, Kind::Append, [to, group, term, number, previous.index]);
+                let last_term = entries.last().map_or(0, |entry| entry.term);
+                self.note(server, Kind::AppendMore, [previous.term, commit, entries.len() as u64, last_term]);
+            }
+            Message::AppendReply { term, number, outcome: AppendOutcome::Matched { through } } => {
+                self.note(server, Kind::Matched, [to, group, term, number, through]);
+            }
+            Message::AppendReply { term, number, outcome: AppendOutcome::Conflict { previous, hint, last } } => {
+                self.note(server, Kind::Conflict, [to, group, term, number, previous]);
+                self.note(server, Kind::ConflictMore, [hint.index, hint.term, last]);
+            }
+            Message::Heartbeat { term, round, commit } => {
+                self.note(server, Kind::Heartbeat, [to, group, term, round, commit]);
+            }
+            Message::HeartbeatReply { term, round } => {
+                self.note(server, Kind::HeartbeatReply, [to, group, term, round]);
+            }
+        }
+    }
+
+    /// Counts how a request ended.
+    pub(super) fn count_outcome(&mut self, ticket: Ticket, ended: Ended) {
+        let Some(request) = self.history.request(ticket.tag) else { return };
+        let coverage = &mut self.coverage;
+        let count = match (request, ended) {
+            (Request::Propose { .. }, Ended::Applied(_)) => &mut coverage.proposals_applied,
+            (Request::Propose { .. }, Ended::NotApplied) => &mut coverage.proposals_not_applied,
+            (Request::Propose { .. }, Ended::Unknown) => &mut coverage.proposals_unknown,
+            (Request::ReadLinearizable { .. }, Ended::Applied(_)) => &mut coverage.reads_linearizable,
+            (Request::ReadAtLeast { .. }, Ended::Applied(_)) => &mut coverage.reads_at_least,
+            (Request::ReadLinearizable { .. } | Request::ReadAtLeast { .. }, _) => &mut coverage.reads_refused,
+            (Request::Snapshot, Ended::Applied(_)) => &mut coverage.snapshots_taken,
+            (Request::Snapshot, _) => return,
+        };
+        *count += 1;
+    }
+}

@@ -1,0 +1,120 @@
+//! The end of a run: faults end, and within a bounded time everyone who may take part has the same log and state, and
+//! everything that was asked has its answer.
+
+use std::time::Duration;
+
+use super::super::invariants::Violation;
+use super::super::trace::Kind;
+use super::{Checked, Phase, What, World};
+use crate::driver::Role;
+use crate::types::Index;
+
+/// Within this, a connected majority has a leader: ten times the longest election timeout, and what connecting takes.
+const LEADER_WITHIN: Duration = Duration::from_secs(8);
+/// Within this, everyone has everything.
+const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Everything is repaired, and whoever is down is started.
+    pub(super) fn faults_end(&mut self) {
+        self.note(None, Kind::Liveness, []);
+        self.phase = Phase::Liveness { since: self.queue.now() };
+        self.heal();
+        let profile = &mut self.network.profile;
+        (profile.loss_permille, profile.double_permille, profile.late_permille) = (0, 0, 0);
+        for server in 0..self.profile.servers {
+            self.disk_heals(server);
+            let this = &mut self.servers[server];
+            this.paused_until = self.queue.now();
+            this.has_other_members = false;
+            let epoch = this.epoch;
+            let is_stopped = this.process.as_ref().is_some_and(|process| process.is_stopped || process.may_stop);
+            if is_stopped || (this.process.is_some() && self.profile.other_members) {
+                self.kill(server);
+            }
+            self.queue.after(Duration::from_millis(1), What::Start { server, epoch });
+        }
+        self.queue.after(Duration::from_millis(100), What::Look);
+    }
+
+    /// Has everyone converged? Looks again if not.
+    pub(super) fn look(&mut self) -> Checked {
+        let Phase::Liveness { since } = self.phase else { return Ok(()) };
+        let passed = self.queue.now().since(since);
+        let mut missing = None;
+        for group in 0..self.profile.groups {
+            if let Err(why) = self.converged(group, passed)? {
+                missing.get_or_insert(why);
+            }
+        }
+        let Some(missing) = missing else {
+            self.phase = Phase::Done;
+            return Ok(());
+        };
+        if passed > CONVERGED_WITHIN {
+            return Err(Violation::new("after faults end, everyone converges in bounded time", missing));
+        }
+        self.queue.after(Duration::from_millis(100), What::Look);
+        Ok(())
+    }
+
+    /// Whether a group has; if not, why not. A proposal is made until one is applied.
+    fn converged(&mut self, group: usize, passed: Duration) -> Checked<Result<(), String>> {
+        let takes_part: Vec<usize> =
+            (0..self.profile.servers).filter(|&server| self.invariants[group].takes_part(server)).collect();
+        if !self.invariants[group].is_formed() {
+            // Wipes may have left two entry 1 with a minority each: nobody may go on then.
+            if passed > CONVERGED_WITHIN
+                && self.invariants[group].first_entries() > 1
+                && self.coverage.wipes_while_forming > 0
+            {
+                return Ok(Ok(()));
+            }
+            return Ok(Err(format!("group {group} is not formed")));
+        }
+        let leads =
+            |&&server: &&usize| self.invariants[group].view(server).is_some_and(|view| view.role == Role::Leader);
+        let Some(&leader) = takes_part.iter().filter(leads).max_by_key(|&&server| self.term(server, group)) else {
+            if passed > LEADER_WITHIN {
+                let what = format!("group {group} has no leader after {passed:?}");
+                return Err(Violation::new("a connected majority has a leader within ten election timeouts", what));
+            }
+            return Ok(Err(format!("group {group} has no leader")));
+        };
+        if self.proofs[group].is_none() {
+            let acknowledged = self.history.acknowledged(group);
+            self.proofs[group] = Some(acknowledged);
+        }
+        if self.proofs[group].is_some_and(|before| self.history.acknowledged(group) <= before) {
+            self.propose(leader, group, 1)?;
+            return Ok(Err(format!("group {group} applies nothing new")));
+        }
+        let (last, digest) = self.state(leader, group);
+        for &server in &takes_part {
+            let (applied, other) = self.state(server, group);
+            let view = self.invariants[group].view(server);
+            let is_equal = view.is_some_and(|view| view.last.index == last && view.commit == last) && applied == last;
+            if !is_equal {
+                return Ok(Err(format!("group {group}: server {server} is at {applied} of {last}: {view:?}")));
+            }
+            if digest != other {
+                let what = format!("servers {leader} and {server} differ at {applied}");
+                return Err(Violation::new("equal logs make equal states", what));
+            }
+            let epoch = self.servers[server].epoch;
+            if let Some(open) = self.history.first_open(server, epoch) {
+                return Ok(Err(format!("{open:?} at server {server} has no answer")));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn term(&self, server: usize, group: usize) -> u64 {
+        self.invariants[group].view(server).map_or(0, |view| view.term)
+    }
+
+    fn state(&self, server: usize, group: usize) -> (Index, u64) {
+        let state = self.servers[server].process.as_ref().map(|process| &process.hosts[group].state);
+        state.map_or((0, 0), |state| (state.applied, state.digest()))
+    }
+}

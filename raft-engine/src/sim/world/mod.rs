@@ -1,0 +1,367 @@
+//! The world: servers, their disks, hosts and clients, and the network between them, moved on event by event.
+//!
+//! Everything happens in one thread, in an order that the seed decides. The world moves bytes and keeps the record; what
+//! a server says and writes is its driver's.
+
+mod clients;
+mod effects;
+mod faults;
+mod hosts;
+mod judge;
+mod liveness;
+mod process;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::coverage::Coverage;
+use super::disk::SimDisk;
+use super::history::History;
+use super::host::{Host, State};
+use super::invariants::{Invariants, Limits, Violation};
+use super::network::{Arrival, Network, Place};
+use super::profile::Profile;
+use super::queue::Queue;
+use super::trace::{Kind, Trace};
+use crate::driver::{ConnectionId, Driver, Event};
+use crate::types::{DiskWorkId, GroupId, Identity, Index, ServerId, Time};
+
+/// What is going to happen. A process is named by its server and epoch: what was meant for an earlier one is dropped.
+#[derive(Debug)]
+pub(super) enum What {
+    /// The driver's deadline has come, perhaps.
+    Wake { server: usize, epoch: u32 },
+    /// A turn that gathered events ends.
+    EndTurn { server: usize, epoch: u32 },
+    /// The oldest log write completes.
+    DiskLog { server: usize, epoch: u32 },
+    /// The oldest job does its next step.
+    DiskStep { server: usize, epoch: u32 },
+    /// A read completes.
+    DiskRead { server: usize, epoch: u32, id: DiskWorkId },
+    /// A dial reaches its server.
+    DialArrives { from: Place, to: usize },
+    /// A dial fails.
+    DialFails { from: Place, is_refused: bool },
+    /// A frame arrives at the far end of a stream's end.
+    Deliver { stream: usize, end: usize, parcel: u64 },
+    /// More of what was chopped arrives.
+    DeliverRest { stream: usize, end: usize },
+    /// One end of a stream learns that it broke.
+    Break { stream: usize, end: usize },
+    /// The system has taken what was sent.
+    Sent { server: usize, epoch: u32 },
+    /// The apply thread has a turn.
+    Host { server: usize, epoch: u32, group: usize },
+    /// The host starts a group.
+    StartGroup { server: usize, epoch: u32, group: usize },
+    /// Somebody starts the server's process, if it is not running.
+    Start { server: usize, epoch: u32 },
+    /// The power of one server goes, running or not.
+    PowerCut { server: usize },
+    /// An operator restarts a server that stopped.
+    Restart { server: usize, epoch: u32 },
+    /// The disk is as fast as ever, and has room.
+    DiskHeals { server: usize },
+    /// The network heals.
+    Heal,
+    /// A client asks for something.
+    Request,
+    /// A fault comes.
+    Fault,
+    /// Faults end.
+    FaultsEnd,
+    /// Has everyone converged?
+    Look,
+}
+
+/// A running process.
+struct Process {
+    driver: Driver,
+    /// Its clock's origin.
+    clock_offset: u64,
+    hosts: Vec<Host>,
+    started: Vec<bool>,
+    is_ready: bool,
+    /// The driver said that the server has stopped.
+    is_stopped: bool,
+    /// When the next [`What::Wake`] comes.
+    wake_at: Time,
+    /// Events were taken, and the turn has not ended.
+    is_turn_open: bool,
+    /// Dials under way.
+    dialling: std::collections::BTreeSet<ConnectionId>,
+    /// What the system has taken and the driver was not told, by connection.
+    sent: BTreeMap<ConnectionId, usize>,
+    is_sent_scheduled: bool,
+    next_accepted: u64,
+    /// It dies within its next turn, after so many effects.
+    dies_after: Option<usize>,
+    /// A fault of its disk was injected: it may stop.
+    may_stop: bool,
+}
+
+/// One server, running or not.
+struct Server {
+    epoch: u32,
+    process: Option<Process>,
+    disk: SimDisk,
+    slow_times: u32,
+    is_full: bool,
+    paused_until: Time,
+    last_log_at: Time,
+    /// What a host with state of its own kept, by group.
+    saved: Vec<State>,
+    /// It is started with other members than the rest.
+    has_other_members: bool,
+    was_wiped: bool,
+    /// The last process did not end by a power cut, and what it left unsynced may still be visible.
+    was_killed: bool,
+    /// The identity of its directory, once it was opened.
+    identity: Option<Identity>,
+    /// The highest term known to be in its synced bytes, by group.
+    synced_terms: Vec<u64>,
+}
+
+/// A whole run.
+pub(super) struct World {
+    pub(super) profile: Profile,
+    pub(super) rng: Rng,
+    pub(super) queue: Queue<What>,
+    pub(super) trace: Trace,
+    pub(super) coverage: Coverage,
+    pub(super) steps: u64,
+    network: Network,
+    servers: Vec<Server>,
+    invariants: Vec<Invariants>,
+    history: History,
+    /// Who seems to lead each group.
+    leaders: Vec<Option<usize>>,
+    phase: Phase,
+    /// What was acknowledged in each group when faults had ended and it had a leader: more proves that it lives.
+    proofs: Vec<Option<Index>>,
+    /// Somebody may be refused in this run: a directory was wiped or other members were given.
+    may_refuse: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Faults,
+    /// Since when; and whether the last proof of life was proposed.
+    Liveness {
+        since: Time,
+    },
+    Done,
+}
+
+pub(super) type Checked<T = ()> = Result<T, Violation>;
+
+/// The most steps of a run: far beyond what any takes that ends.
+const MAX_STEPS: u64 = 400_000;
+
+impl World {
+    /// The world of a seed, before anything happens.
+    pub(super) fn new(seed: u64, keep: usize, echo: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let profile = Profile::new(&mut rng);
+        let limits = Limits {
+            uncommitted_bytes: profile.settings.uncommitted_bytes + profile.settings.max_entry_bytes + 1_000,
+            cached_bytes: profile.settings.cache_bytes + profile.settings.max_entry_bytes + 1_000,
+        };
+        let server = |_| Server {
+            epoch: 0,
+            process: None,
+            disk: SimDisk::new(profile.direct_disk),
+            slow_times: 1,
+            is_full: false,
+            paused_until: Time(0),
+            last_log_at: Time(0),
+            saved: vec![State::default(); profile.groups],
+            has_other_members: false,
+            was_wiped: false,
+            was_killed: false,
+            identity: None,
+            synced_terms: vec![0; profile.groups],
+        };
+        let mut world = Self {
+            network: Network::new(profile.network.clone()),
+            servers: (0..profile.servers).map(server).collect(),
+            invariants: (0..profile.groups).map(|_| Invariants::new(profile.servers, limits)).collect(),
+            history: History::default(),
+            leaders: vec![None; profile.groups],
+            phase: Phase::Faults,
+            proofs: vec![None; profile.groups],
+            may_refuse: profile.other_members,
+            queue: Queue::new(),
+            trace: Trace::new(keep, echo),
+            coverage: Coverage::default(),
+            steps: 0,
+            rng,
+            profile,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for server in 0..self.profile.servers {
+            let delay = Duration::from_micros(self.rng.u64(..300_000));
+            self.queue.after(delay, What::Start { server, epoch: 0 });
+        }
+        if self.profile.other_members {
+            let server = self.rng.usize(..self.profile.servers);
+            self.servers[server].has_other_members = true;
+        }
+        let first_fault = self.profile.fault_interval;
+        self.queue.after(first_fault, What::Fault);
+        self.queue.after(Duration::from_millis(200), What::Request);
+        self.queue.after(self.profile.faults_end, What::FaultsEnd);
+    }
+
+    /// Runs until everyone has converged.
+    pub(super) fn run(&mut self) -> Checked {
+        while self.phase != Phase::Done {
+            let Some(what) = self.queue.pop() else { break };
+            self.steps += 1;
+            self.step(what)?;
+            if self.steps > MAX_STEPS {
+                return Err(Violation::new("a run ends", format!("{} steps and no end", self.steps)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The present, and a line of the trace.
+    fn note<const N: usize>(&mut self, server: impl Into<Option<usize>>, kind: Kind, numbers: [u64; N]) {
+        self.trace.add(self.queue.now(), server.into(), kind, numbers);
+    }
+
+    /// The process that `server` runs now, if it is the one of this epoch.
+    fn process(&mut self, server: usize, epoch: u32) -> Option<&mut Process> {
+        let server = &mut self.servers[server];
+        if server.epoch == epoch { server.process.as_mut() } else { None }
+    }
+
+    fn step(&mut self, what: What) -> Checked {
+        let Some(what) = self.unless_paused(what) else { return Ok(()) };
+        match what {
+            What::Wake { server, epoch } => self.wake(server, epoch),
+            What::EndTurn { server, epoch } => match self.process(server, epoch) {
+                Some(_) => self.end_turn(server),
+                None => Ok(()),
+            },
+            What::DiskLog { server, epoch } => self.disk_log(server, epoch),
+            What::DiskStep { server, epoch } => self.disk_step(server, epoch),
+            What::DiskRead { server, epoch, id } => self.disk_read(server, epoch, id),
+            What::DialArrives { from, to } => self.dial_arrives(from, to),
+            What::DialFails { from, is_refused } => self.dial_fails(from, is_refused),
+            What::Deliver { stream, end, parcel } => {
+                let arrival = self.network.deliver(stream, end, parcel, &mut self.queue, &mut self.rng);
+                arrival.map_or(Ok(()), |(place, arrival)| self.arrive(place, arrival))
+            }
+            What::DeliverRest { stream, end } => {
+                let arrival = self.network.rest(stream, end, &mut self.queue, &mut self.rng);
+                arrival.map_or(Ok(()), |(place, arrival)| self.arrive(place, arrival))
+            }
+            What::Break { stream, end } => {
+                let arrivals = self.network.broken(stream, end, &mut self.rng);
+                arrivals.into_iter().try_for_each(|(place, arrival)| self.arrive(place, arrival))
+            }
+            What::Sent { server, epoch } => self.sent(server, epoch),
+            What::Host { server, epoch, group } => self.host_turn(server, epoch, group),
+            What::StartGroup { server, epoch, group } => self.start_group(server, epoch, group),
+            What::Start { server, epoch } => self.start(server, epoch),
+            What::PowerCut { server } => {
+                self.power_cut(server);
+                Ok(())
+            }
+            What::Restart { server, epoch } => {
+                if self.process(server, epoch).is_some() {
+                    self.kill(server);
+                }
+                Ok(())
+            }
+            What::DiskHeals { server } => {
+                self.disk_heals(server);
+                Ok(())
+            }
+            What::Heal => {
+                self.heal();
+                Ok(())
+            }
+            What::Request => self.request(),
+            What::Fault => self.fault(),
+            What::FaultsEnd => {
+                self.faults_end();
+                Ok(())
+            }
+            What::Look => self.look(),
+        }
+    }
+
+    /// A paused process gets everything later.
+    fn unless_paused(&mut self, what: What) -> Option<What> {
+        let server = match what {
+            What::Wake { server, .. }
+            | What::EndTurn { server, .. }
+            | What::DiskLog { server, .. }
+            | What::DiskStep { server, .. }
+            | What::DiskRead { server, .. }
+            | What::Sent { server, .. }
+            | What::Host { server, .. }
+            | What::StartGroup { server, .. }
+            | What::DialArrives { to: server, .. }
+            | What::DialFails { from: Place { server, .. }, .. } => server,
+            What::Deliver { stream, end, .. } | What::DeliverRest { stream, end } => {
+                self.network.end_server(stream, 1 - end)?
+            }
+            What::Break { stream, end } => self.network.end_server(stream, end)?,
+            _ => return Some(what),
+        };
+        let until = self.servers[server].paused_until;
+        if until <= self.queue.now() {
+            return Some(what);
+        }
+        self.queue.at(until, what);
+        None
+    }
+
+    fn arrive(&mut self, place: Place, arrival: Arrival) -> Checked {
+        if self.process(place.server, place.epoch).is_none() {
+            return Ok(());
+        }
+        let connection = place.connection;
+        match arrival {
+            Arrival::Bytes(bytes) => {
+                self.note(place.server, Kind::Received, [bytes.len() as u64, connection.0]);
+                self.feed(place.server, Event::Received { connection, bytes })
+            }
+            Arrival::Closed => {
+                self.note(place.server, Kind::Closed, [connection.0]);
+                self.feed(place.server, Event::Closed { connection, refused: false })
+            }
+        }
+    }
+}
+
+/// The id of the server at a place in the world.
+fn server_id(server: usize) -> ServerId {
+    ServerId(server as u64 + 1)
+}
+
+/// The place in the world of a server.
+fn server_at(id: ServerId) -> usize {
+    usize::try_from(id.0 - 1).expect("ids are small")
+}
+
+/// The id of a group by its number.
+fn group_id(group: usize) -> GroupId {
+    GroupId(group as u64 + 1)
+}
+
+/// The number of a group.
+fn group_at(id: GroupId) -> usize {
+    usize::try_from(id.0 - 1).expect("ids are small")
+}

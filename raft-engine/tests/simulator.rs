@@ -1,0 +1,324 @@
+//! The simulator's own promises, a number of seeds, and the seeds that once found something.
+
+#![allow(missing_docs)]
+
+use raft_engine::driver::Role;
+use raft_engine::sim::{Ended, EntryId, History, Invariants, Limits, Options, Request, Seen, View, Violation, run};
+use raft_engine::types::{Entry, EntryKind, LogTime, Position};
+
+/// Seeds that failed once, each with what it found. A bug found is first a seed in this list.
+const REGRESSIONS: &[(u64, &str)] = &[];
+
+#[test]
+fn seeds_pass() {
+    let count = std::env::var("RAFT_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
+    for seed in 0..count {
+        if let Some(failure) = run(Options { seed, trace: false }).failure {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    for &(seed, found) in REGRESSIONS {
+        if let Some(failure) = run(Options { seed, trace: false }).failure {
+            panic!("{failure}\nit found once: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 1_000..1_010 {
+        let hashes = [(); 2].map(|()| {
+            let report = run(Options { seed, trace: false });
+            (report.trace_hash, report.steps, report.coverage)
+        });
+        assert_eq!(hashes[0], hashes[1], "seed {seed}");
+    }
+    assert_ne!(
+        run(Options { seed: 1_000, trace: false }).trace_hash,
+        run(Options { seed: 1_001, trace: false }).trace_hash
+    );
+}
+
+// ---- the checkers catch what they are for ----
+
+const LIMITS: Limits = Limits { uncommitted_bytes: 1_000, cached_bytes: 1_000 };
+
+/// Three servers that a test moves by hand.
+struct Group {
+    invariants: Invariants,
+    history: History,
+    /// By server: terms of the entries, from index 1.
+    logs: [Vec<(u64, u32)>; 3],
+    views: [View; 3],
+}
+
+impl Group {
+    /// Formed: everyone has entry 1.
+    fn formed() -> Self {
+        let view = View {
+            role: Role::Follower,
+            term: 0,
+            vote: None,
+            commit: 0,
+            delivered: 0,
+            applied: 0,
+            last: Position { term: 0, index: 0 },
+            durable: 0,
+            base: Position { term: 0, index: 0 },
+            truncations: 0,
+            uncommitted_bytes: 0,
+            cached_bytes: 0,
+        };
+        let mut group = Self {
+            invariants: Invariants::new(3, LIMITS),
+            history: History::default(),
+            logs: [vec![(0, 1)], vec![(0, 1)], vec![(0, 1)]],
+            views: [view; 3],
+        };
+        for server in 0..3 {
+            group.views[server].durable = 1;
+            group.views[server].commit = 1;
+            group.show(server).unwrap();
+        }
+        assert!(group.invariants.is_formed());
+        group
+    }
+
+    /// Lets the invariants see a server, whose log ends where it says.
+    fn show(&mut self, server: usize) -> Result<(), Violation> {
+        let log = self.logs[server].clone();
+        let view = &mut self.views[server];
+        view.last = Position { term: log.last().map_or(0, |entry| entry.0), index: log.len() as u64 };
+        let entry = |index: u64| -> Option<Seen> {
+            let &(term, crc) = log.get(usize::try_from(index).ok()?.checked_sub(1)?)?;
+            Some((term, Some((if index == 1 { EntryKind::Formation } else { EntryKind::NoOp }, crc))))
+        };
+        self.invariants.observe(server, view, &entry, &mut self.history).map(|_| ())
+    }
+
+    fn elect(&mut self, server: usize, term: u64) -> Result<(), Violation> {
+        self.views[server].role = Role::Leader;
+        self.views[server].term = term;
+        self.show(server)
+    }
+
+    fn append(&mut self, server: usize, term: u64) {
+        self.logs[server].push((term, 0));
+        self.views[server].durable = self.logs[server].len() as u64;
+    }
+
+    /// Servers 0 and 1 have committed an entry of term 1, led by 0.
+    fn committed() -> Self {
+        let mut group = Self::formed();
+        group.elect(0, 1).unwrap();
+        group.views[1].term = 1;
+        for server in 0..2 {
+            group.append(server, 1);
+            group.show(server).unwrap();
+        }
+        group.views[0].commit = 2;
+        group.show(0).unwrap();
+        group
+    }
+}
+
+#[track_caller]
+fn broken(result: Result<(), Violation>, rule: &str) {
+    let violation = result.expect_err(rule);
+    assert!(violation.rule.contains(rule), "{violation}");
+}
+
+#[test]
+fn two_leaders_of_a_term_are_caught() {
+    let mut group = Group::formed();
+    group.elect(0, 1).unwrap();
+    broken(group.elect(1, 1), "at most one leader");
+}
+
+#[test]
+fn a_leader_without_a_committed_entry_is_caught() {
+    let mut group = Group::committed();
+    broken(group.elect(2, 2), "every entry that was committed");
+}
+
+#[test]
+fn a_commit_without_a_majority_of_disks_is_caught() {
+    let mut group = Group::formed();
+    group.elect(0, 1).unwrap();
+    group.append(0, 1);
+    group.append(1, 1);
+    group.views[1].durable = 1;
+    group.show(1).unwrap();
+    group.views[0].commit = 2;
+    broken(group.show(0), "majority has it on its disks");
+}
+
+#[test]
+fn counting_an_old_entry_is_caught() {
+    let mut group = Group::formed();
+    group.elect(0, 1).unwrap();
+    group.append(0, 1);
+    group.show(0).unwrap();
+    group.views[0].role = Role::Follower;
+    group.elect(0, 3).unwrap();
+    group.append(1, 1);
+    group.views[1].term = 3;
+    group.show(1).unwrap();
+    group.views[0].commit = 2;
+    broken(group.show(0), "its own term");
+}
+
+#[test]
+fn a_changed_commit_is_caught() {
+    let mut group = Group::committed();
+    group.logs[2].push((1, 9));
+    broken(group.show(2), "agree before it");
+    let mut group = Group::committed();
+    group.append(2, 3);
+    group.views[2].term = 3;
+    group.views[2].commit = 2;
+    broken(group.show(2), "never changes");
+}
+
+#[test]
+fn logs_that_differ_before_an_equal_entry_are_caught() {
+    let mut group = Group::formed();
+    group.append(0, 1);
+    group.append(0, 2);
+    group.show(0).unwrap();
+    group.append(1, 2);
+    group.append(1, 2);
+    broken(group.show(1), "agree before it");
+}
+
+#[test]
+fn a_leader_that_truncates_is_caught() {
+    let mut group = Group::committed();
+    group.logs[0].push((1, 5));
+    group.show(0).unwrap();
+    group.logs[0].pop();
+    group.views[0].truncations = 1;
+    broken(group.show(0), "only appends");
+}
+
+#[test]
+fn going_back_is_caught() {
+    let mut group = Group::committed();
+    group.views[1].term = 0;
+    broken(group.show(1), "never go back");
+    let mut group = Group::committed();
+    group.views[0].commit = 1;
+    broken(group.show(0), "never go back");
+}
+
+#[test]
+fn applying_ahead_of_the_disk_is_caught() {
+    let mut group = Group::committed();
+    group.views[0].durable = 1;
+    group.views[0].delivered = 2;
+    broken(group.show(0), "own disk");
+}
+
+#[test]
+fn a_full_budget_that_is_passed_is_caught() {
+    let mut group = Group::formed();
+    group.views[0].uncommitted_bytes = 1_001;
+    broken(group.show(0), "budgets");
+}
+
+#[test]
+fn a_restart_that_forgets_is_caught() {
+    let mut group = Group::committed();
+    group.invariants.opened(1);
+    group.logs[1].pop();
+    group.views[1].durable = 1;
+    group.show(1).unwrap();
+    broken(group.invariants.ready(1), "survives a restart");
+
+    let mut group = Group::committed();
+    group.invariants.speaks(1, 1).unwrap();
+    group.invariants.opened(1);
+    group.views[1].term = 0;
+    group.show(1).unwrap();
+    broken(group.invariants.ready(1), "term that was said");
+}
+
+#[test]
+fn a_second_vote_is_caught_across_restarts() {
+    let mut group = Group::formed();
+    group.invariants.votes(2, 1, 0).unwrap();
+    group.invariants.opened(2);
+    group.views[2].term = 1;
+    group.show(2).unwrap();
+    group.invariants.ready(2).unwrap();
+    group.invariants.votes(2, 1, 0).unwrap();
+    broken(group.invariants.votes(2, 1, 1), "one vote a term");
+}
+
+#[test]
+fn a_wiped_server_that_speaks_is_caught() {
+    let mut group = Group::formed();
+    group.invariants.wiped(2);
+    broken(group.invariants.votes(2, 1, 0), "only a member");
+    broken(group.invariants.speaks(2, 1), "only a member");
+}
+
+fn entry(index: u64, term: u64, kind: EntryKind) -> Entry {
+    Entry { payload_crc: 0, ..Entry::new(Position { term, index }, LogTime(0), kind, bytes::Bytes::new()) }
+}
+
+#[test]
+fn applying_twice_out_of_order_or_something_else_is_caught() {
+    let mut group = Group::committed();
+    group.invariants.started(0, 1);
+    broken(group.invariants.handed(0, &[entry(3, 1, EntryKind::NoOp)]), "in order");
+    group.invariants.handed(0, &[entry(2, 1, EntryKind::NoOp)]).unwrap();
+    broken(group.invariants.handed(0, &[entry(2, 1, EntryKind::NoOp)]), "each once");
+    group.invariants.started(1, 1);
+    broken(group.invariants.handed(1, &[entry(2, 1, EntryKind::Command)]), "the same entry");
+    broken(group.invariants.restoring(0, 1), "never takes a host back");
+}
+
+#[test]
+fn a_state_that_differs_is_caught() {
+    let mut group = Group::committed();
+    group.invariants.state(0, 2, 77, false).unwrap();
+    broken(group.invariants.state(1, 2, 78, false), "equal states");
+    broken(group.invariants.state(1, 2, 78, true), "replay of its prefix");
+    broken(group.invariants.state(1, 3, 78, true), "replay of its prefix");
+}
+
+#[test]
+fn a_request_that_ends_twice_or_not_as_it_was_is_caught() {
+    let mut history = History::default();
+    let first = history.begin(0, 0, 1, Request::Propose { payload_crc: 5 });
+    history.end(0, 0, 1, first, Ended::NotApplied).unwrap();
+    broken(history.end(0, 0, 1, first, Ended::Unknown), "exactly once");
+    broken(history.appended(5), "in no log");
+    broken(history.appended(6), "nothing but proposals");
+    let second = history.begin(0, 0, 1, Request::Propose { payload_crc: 7 });
+    history.appended(7).unwrap();
+    broken(history.end(0, 0, 1, second, Ended::NotApplied), "in no log");
+}
+
+#[test]
+fn a_stale_read_is_caught() {
+    let mut history = History::default();
+    let write = history.begin(0, 0, 1, Request::Propose { payload_crc: 5 });
+    let early = history.begin(0, 1, 1, Request::ReadLinearizable { floor: history.acknowledged(0) });
+    history.end(0, 0, 1, write, Ended::Applied(8)).unwrap();
+    let late = history.begin(0, 1, 1, Request::ReadLinearizable { floor: history.acknowledged(0) });
+    history.end(0, 1, 1, early, Ended::Applied(3)).unwrap();
+    broken(history.end(0, 1, 1, late, Ended::Applied(7)), "acknowledged before it began");
+}
+
+#[test]
+fn what_tells_entries_apart_is_all_of_it() {
+    let id = EntryId { term: 1, kind: EntryKind::NoOp, payload_crc: 0 };
+    assert_ne!(id, EntryId { kind: EntryKind::Command, ..id });
+    assert_ne!(id, EntryId { payload_crc: 1, ..id });
+}

@@ -1,0 +1,156 @@
+"""Breaks one rule of the engine at a time, and sees that the tests notice.
+
+    python3 tests/mutants/run.py                  every mutant that is not yet known to be caught
+    python3 tests/mutants/run.py --only vote      those with `vote` in their name
+    python3 tests/mutants/run.py --seeds 1000     with more seeds of the simulator (300)
+    python3 tests/mutants/run.py --list           their names, and what was found last
+
+Each `.patch` in this folder breaks one rule; the text before its diff says which. A mutant is caught if the engine's unit
+tests or the simulator fail, or do not end in time, with it. The unchanged sources must pass first.
+
+Everything happens in a copy of the sources under build/mutants/, with one build folder for all. What was found is kept in
+build/mutants/results.json with a digest of the sources and of the patch, so a run goes on where the last one stopped.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATCHES = Path(__file__).resolve().parent
+WORK = ROOT / "build" / "mutants"
+TREE = WORK / "tree"
+RESULTS = WORK / "results.json"
+CARGO = os.environ.get("CARGO", "cargo")
+BASELINE = "unchanged"
+BUILD_SECONDS = 1800
+RUN_SECONDS = 1800
+
+
+def sources():
+    """Everything that the engine's tests are built from, as paths relative to the root."""
+    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True)
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    return sorted(name for name in names if not name.startswith("tests/mutants/") and (ROOT / name).is_file())
+
+
+def copy_sources(names):
+    """Brings the copy up to date; files that are the same keep their times, so that cargo need not build again."""
+    TREE.mkdir(parents=True, exist_ok=True)
+    wanted = set(names)
+    for path in TREE.rglob("*"):
+        if path.is_file() and str(path.relative_to(TREE)) not in wanted:
+            path.unlink()
+    digest = hashlib.sha256()
+    for name in names:
+        content = (ROOT / name).read_bytes()
+        if name.startswith(("raft-engine/", "Cargo.")):
+            digest.update(name.encode() + b"\0" + content + b"\0")
+        target = TREE / name
+        if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+    return digest.hexdigest()
+
+
+def run(command, log, seconds):
+    """Whether a command succeeded in time: True, False, or None for out of time. Its output goes to the log."""
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"), CARGO_INCREMENTAL="1", RUST_BACKTRACE="0")
+    with log.open("ab") as out:
+        out.write(f"$ {' '.join(command)}\n".encode())
+        out.flush()
+        process = subprocess.Popen(command, cwd=TREE, stdout=out, stderr=subprocess.STDOUT, env=environment, process_group=0)
+        try:
+            return process.wait(timeout=seconds) == 0
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)  # Its own group: cargo and the test that hangs.
+                process.wait()
+
+
+def judge(name, seeds):
+    """Builds and runs what should notice: who noticed, or None; a mutant that does not build ends the script."""
+    log = WORK / f"{name}.log"
+    log.unlink(missing_ok=True)
+    engine = ["--profile", "checked", "-p", "raft-engine"]
+    tests = [CARGO, "test", *engine, "--lib", "--tests"]
+    simulator = [CARGO, "run", *engine, "--bin", "raft-sim"]
+    for build in ([*tests, "--no-run"], [CARGO, "build", *engine, "--bin", "raft-sim"]):
+        if not run(build, log, BUILD_SECONDS):
+            sys.exit(f"{name}: does not build, see {log}")
+    noticed = []
+    if not run([*tests, "--no-fail-fast"], log, RUN_SECONDS):
+        noticed.append("unit tests")
+    if not run([*simulator, "--", "--seeds", str(seeds)], log, RUN_SECONDS):
+        noticed.append("simulator")
+    return noticed
+
+
+def apply(patch):
+    """Applies a patch to the copy."""
+    command = ["git", "apply", "-C1", "--recount", f"--directory={TREE.relative_to(ROOT)}", str(patch)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    if done.returncode != 0:
+        sys.exit(f"{patch.name} does not fit the sources any more:\n{done.stderr.decode()}")
+
+
+def purpose(patch):
+    """The first line of a patch: which rule it breaks."""
+    return patch.read_text().splitlines()[0]
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--only", default="", help="a part of the names to run")
+    arguments.add_argument("--seeds", type=int, default=300)
+    arguments.add_argument("--again", action="store_true", help="also those that are known to be caught")
+    arguments.add_argument("--list", action="store_true")
+    options = arguments.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    patches = [patch for patch in sorted(PATCHES.glob("*.patch")) if options.only in patch.stem]
+    if options.list:
+        for patch in patches:
+            known = results.get(patch.stem, {}).get("noticed")
+            verdict = "not run" if known is None else f"caught by {' and '.join(known)}" if known else "NOT CAUGHT"
+            print(f"{patch.stem:40} {verdict:32} {purpose(patch)}")
+        return 0
+    digest = copy_sources(sources())
+    survivors = []
+    for patch in [None, *patches]:
+        name = patch.stem if patch else BASELINE
+        key = hashlib.sha256(digest.encode() + (patch.read_bytes() if patch else b"")).hexdigest()
+        known = results.get(name, {})
+        expected = known.get("noticed") == [] if patch is None else known.get("noticed")
+        if known.get("key") == key and known.get("seeds", 0) >= options.seeds and expected and not options.again:
+            print(f"{name:40} known: {', '.join(known['noticed']) or 'passes'}")
+            continue
+        began = time.monotonic()
+        if patch:
+            apply(patch)
+        try:
+            noticed = judge(name, options.seeds)
+        finally:
+            copy_sources(sources())
+        results[name] = {"key": key, "seeds": options.seeds, "noticed": noticed}
+        RESULTS.write_text(json.dumps(results, indent=1))
+        seconds = time.monotonic() - began
+        if patch is None and noticed:
+            sys.exit(f"the unchanged sources do not pass ({', '.join(noticed)}), see {WORK / name}.log")
+        if patch and not noticed:
+            survivors.append(name)
+        verdict = ("passes" if patch is None else "NOT CAUGHT") if not noticed else f"caught by {' and '.join(noticed)}"
+        print(f"{name:40} {verdict} ({seconds:.0f} s)", flush=True)
+    print(f"{len(patches) - len(survivors)} caught, {len(survivors)} not caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
