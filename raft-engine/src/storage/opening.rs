@@ -207,7 +207,7 @@ impl Storage {
 
 fn check(options: &StorageOptions) -> Result<(), StorageError> {
     let refuse = |option, message: String| Err(StorageError::Option { option, message });
-    if !SEGMENT_BYTES.contains(&options.segment_bytes) || options.segment_bytes % BLOCK_BYTES != 0 {
+    if !SEGMENT_BYTES.contains(&options.segment_bytes) || !options.segment_bytes.is_multiple_of(BLOCK_BYTES) {
         let message = format!("{} is not a multiple of 4 KiB from 64 KiB to 2 GiB", options.segment_bytes);
         return refuse("segment_bytes", message);
     }
