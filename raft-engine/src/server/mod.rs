@@ -14,6 +14,8 @@ mod dispatch;
 mod error;
 mod group;
 mod lock;
+#[cfg(test)]
+mod model;
 mod requests;
 mod resolve;
 #[expect(clippy::module_inception, reason = "the folder and its main handle have one name: server")]
