@@ -75,7 +75,7 @@ impl Profile {
             heartbeat_interval: Duration::from_millis(50),
             disk_stall_timeout: Duration::from_millis(rng.u64(300..1_500)),
             max_entry_bytes: if has_large_entries { 400_000 } else { max_command_bytes.max(4_096) },
-            in_flight_bytes: rng.usize(2_000..60_000),
+            in_flight_bytes: rng.usize(4_096..60_000),
             uncommitted_bytes: rng.usize(8_000..400_000).max(max_command_bytes + 1_000),
             queue_bytes: 1 << 20,
             cache_bytes: rng.usize(1_000..60_000),

@@ -137,7 +137,7 @@ impl World {
         };
         self.coverage.segments_made += u64::from(number == 0);
         self.coverage.files_renamed += u64::from(number == 5);
-        self.note(server, Kind::DoneStep, [number, id.0, number, u64::from(has_failed)]);
+        self.note(server, Kind::DoneStep, [id.0, number, u64::from(has_failed)]);
         if let Some(file) = file.filter(|_| self.trace.is_read()) {
             let text = format!("    {}", file.0);
             self.trace.comment(self.queue.now(), server, text);

@@ -166,9 +166,14 @@ impl World {
     pub(super) fn new(seed: u64, keep: usize, echo: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let profile = Profile::new(&mut rng);
+        let settings = &profile.settings;
         let limits = Limits {
-            uncommitted_bytes: profile.settings.uncommitted_bytes + profile.settings.max_entry_bytes + 1_000,
-            cached_bytes: profile.settings.cache_bytes + profile.settings.max_entry_bytes + 1_000,
+            uncommitted_bytes: settings.uncommitted_bytes + settings.max_entry_bytes + 1_000,
+            // What is not durable, or not committed, stays in memory beyond the cache.
+            cached_bytes: settings.cache_bytes
+                + settings.uncommitted_bytes.max(settings.in_flight_bytes * profile.servers)
+                + settings.max_entry_bytes * 2
+                + 1_000,
         };
         let server = |_| Server {
             epoch: 0,
