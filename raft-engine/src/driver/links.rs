@@ -243,15 +243,14 @@ impl Driver {
             link.dialled = None;
             link.backoff.failed(now);
         }
-        if let Some(peer) = stream.connection.as_ref().and_then(Connection::peer) {
-            self.forget_introduction(peer.id);
-        }
+        self.forget_introduction(&stream);
         self.snapshot_connection_closed(now, id);
     }
 
     /// Closes a stream from our side. What was given to it still goes out.
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(stream) = self.links.streams.remove(&id) {
+            self.forget_introduction(&stream);
             if let Some((to, Purpose::Messages)) = stream.dialled
                 && let Some(link) = self.links.peers.get_mut(&to)
                 && link.dialled == Some(id)
@@ -268,10 +267,18 @@ impl Driver {
         all.into_iter().for_each(|id| self.close(id));
     }
 
-    fn forget_introduction(&mut self, peer: ServerId) {
+    /// What a peer said of itself holds while the connection stands that brought it: one that the peer dialled. It says
+    /// it again on its next one, and not because one of ours was closed.
+    fn forget_introduction(&mut self, stream: &Stream) {
+        let Some(peer) = stream.connection.as_ref().and_then(Connection::peer) else { return };
+        if stream.dialled.is_some() || peer.purpose != Purpose::Messages {
+            return;
+        }
         for group in self.groups.values_mut() {
-            if let Phase::Forming(forming) = &mut group.phase {
-                forming.introduced.remove(&peer);
+            if let Phase::Forming(forming) = &mut group.phase
+                && forming.introduced.get(&peer.id).is_some_and(|said| said.identity == peer.identity)
+            {
+                forming.introduced.remove(&peer.id);
             }
         }
     }
@@ -357,6 +364,8 @@ impl Driver {
                 let groups: Vec<_> = self.groups.keys().copied().collect();
                 for group in groups {
                     self.introduce(group, peer.id);
+                    // Everybody else may have introduced itself before this connection stood.
+                    self.form_if_complete(group);
                     if let Some(group) = self.groups.get_mut(&group) {
                         group.run(|raft| raft.peer_reconnected(now, peer.id));
                     }
@@ -385,7 +394,6 @@ impl Driver {
             .map(|(&id, _)| id)
             .collect();
         for id in older {
-            self.forget_introduction(peer.id);
             self.close(id);
         }
     }
