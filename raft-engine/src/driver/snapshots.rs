@@ -125,8 +125,8 @@ impl Driver {
         };
         group.snapshots.taking = Some(Taking { index, is_written: false });
         self.storage.begin_snapshot(id, head);
+        // The first step is asked for when the file is there, so that there is one on its way at a time.
         self.effects.push(Effect::BeginSnapshot { group: id, index });
-        self.effects.push(Effect::SnapshotMore { group: id });
         true
     }
 
@@ -134,7 +134,11 @@ impl Driver {
     pub(super) fn on_snapshot_chunk(&mut self, id: GroupId, bytes: Bytes, is_last: bool) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(taking) = &mut group.snapshots.taking else { return };
-        taking.is_written |= is_last;
+        if taking.is_written {
+            // Of one that was given up since.
+            return;
+        }
+        taking.is_written = is_last;
         let is_empty = bytes.is_empty();
         if !is_empty {
             self.storage.snapshot_chunk(id, bytes);
