@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_void};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use raft_engine::server::{
     ApplyBatch, ApplyFailure, Completion, Notice, Role, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
@@ -16,20 +16,55 @@ use crate::state_machine::*;
 use crate::status::role_number;
 
 /// The host's table, shared by the state machine and the snapshots that it began: `destroy` comes after all of them.
-struct Table(raft_state_machine);
+pub(crate) struct Table {
+    functions: raft_state_machine,
+    /// Set when `destroy` is called, after which nothing else is. Callbacks hold it shared.
+    is_let_go: RwLock<bool>,
+}
 
 // SAFETY: the header says which threads call the functions, and that `user` must bear it.
 unsafe impl Send for Table {}
-// SAFETY: as above; the functions that take no turns with the others are named there.
+// SAFETY: as above; the one function that does not take turns with the others is named there.
 unsafe impl Sync for Table {}
+
+/// A callback of the host in progress.
+struct Call<'a> {
+    _callback: InCallback,
+    _shared: RwLockReadGuard<'a, bool>,
+}
+
+impl Table {
+    /// Enters a callback; `None` if the host was told that there would be no more.
+    fn enter(&self) -> Option<Call<'_>> {
+        let shared = self.is_let_go.read().unwrap_or_else(PoisonError::into_inner);
+        if *shared {
+            return None;
+        }
+        Some(Call { _callback: InCallback::enter(), _shared: shared })
+    }
+
+    /// As [`Table::enter`], where the engine wants to hear a reason.
+    fn enter_or_say(&self) -> Result<Call<'_>, String> {
+        self.enter().ok_or_else(|| "the state machine was let go".into())
+    }
+
+    /// Waits for the callback in progress and calls `destroy`, if that was not done.
+    pub(crate) fn let_go(&self) {
+        let mut is_let_go = self.is_let_go.write().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *is_let_go, true) {
+            return;
+        }
+        if let Some(destroy) = self.functions.destroy {
+            let _callback = InCallback::enter();
+            // SAFETY: `user` is the host's own, and nothing calls with it afterwards.
+            unsafe { destroy(self.functions.user) };
+        }
+    }
+}
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if let Some(destroy) = self.0.destroy {
-            let _callback = InCallback::enter();
-            // SAFETY: `user` is the host's own, and nothing calls with it afterwards.
-            unsafe { destroy(self.0.user) };
-        }
+        self.let_go();
     }
 }
 
@@ -49,13 +84,24 @@ unsafe impl Send for HostMachine {}
 impl HostMachine {
     /// Takes the host's table: from now on its `destroy` will be called, once.
     pub(crate) fn new(table: raft_state_machine, applied: Index) -> Self {
-        Self { table: Arc::new(Table(table)), applied, entries: Vec::new(), completions: Vec::new() }
+        let table = Arc::new(Table { functions: table, is_let_go: RwLock::new(false) });
+        Self { table, applied, entries: Vec::new(), completions: Vec::new() }
+    }
+
+    /// What the host gave.
+    pub(crate) fn functions(&self) -> &raft_state_machine {
+        &self.table.functions
+    }
+
+    /// The table, to let go of it where the engine does not take the state machine.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.clone()
     }
 }
 
 impl StateMachine for HostMachine {
     fn apply(&mut self, batch: &mut ApplyBatch<'_>) -> Result<(), ApplyFailure> {
-        let Some(apply) = self.table.0.apply else {
+        let Some(apply) = self.table.functions.apply else {
             return Err(ApplyFailure { applied: 0, message: "the state machine has no `apply`".into() });
         };
         let count = batch.len();
@@ -71,9 +117,10 @@ impl StateMachine for HostMachine {
         assert_eq!(self.entries.len(), count);
         let mut results = Lent::new(raft_results { batch: ptr::from_mut(batch).cast(), failure: None });
         let applied = {
-            let _callback = InCallback::enter();
+            let call = self.table.enter_or_say();
+            let _call = call.map_err(|message| ApplyFailure { applied: 0, message })?;
             // SAFETY: the table is the host's; entries and results live until it returns.
-            unsafe { apply(self.table.0.user, self.entries.as_ptr(), count, results.pointer()) }
+            unsafe { apply(self.table.functions.user, self.entries.as_ptr(), count, results.pointer()) }
         };
         self.entries.clear();
         let failure = results.value().failure.take();
@@ -89,13 +136,13 @@ impl StateMachine for HostMachine {
     }
 
     fn query(&mut self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
-        let Some(query) = self.table.0.query else { return Err("the state machine has no `query`".into()) };
+        let Some(query) = self.table.functions.query else { return Err("the state machine has no `query`".into()) };
         let mut answer = Lent::new(raft_reply { bytes: Vec::new() });
         let data = if request.is_empty() { ptr::null() } else { request.as_ptr() };
         let status = {
-            let _callback = InCallback::enter();
+            let _call = self.table.enter_or_say()?;
             // SAFETY: the table is the host's; request and reply live until it returns.
-            unsafe { query(self.table.0.user, data, request.len(), answer.pointer()) }
+            unsafe { query(self.table.functions.user, data, request.len(), answer.pointer()) }
         };
         let bytes = std::mem::take(&mut answer.value().bytes);
         if status == 0 {
@@ -113,14 +160,14 @@ impl StateMachine for HostMachine {
     }
 
     fn snapshot(&mut self) -> Result<Box<dyn SnapshotSource>, String> {
-        let Some(begin) = self.table.0.snapshot_begin else {
+        let Some(begin) = self.table.functions.snapshot_begin else {
             return Err("the state machine has no snapshots".into());
         };
         let mut snapshot = ptr::null_mut();
         let status = {
-            let _callback = InCallback::enter();
+            let _call = self.table.enter_or_say()?;
             // SAFETY: the table is the host's; `snapshot` may be written.
-            unsafe { begin(self.table.0.user, &raw mut snapshot) }
+            unsafe { begin(self.table.functions.user, &raw mut snapshot) }
         };
         match status {
             0 => Ok(Box::new(HostSnapshot { table: self.table.clone(), snapshot })),
@@ -129,14 +176,14 @@ impl StateMachine for HostMachine {
     }
 
     fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), String> {
-        let Some(restore) = self.table.0.restore else {
+        let Some(restore) = self.table.functions.restore else {
             return Err("the state machine has no `restore`, and there is a snapshot to restore".into());
         };
         let mut reader = Lent::new(raft_snapshot_reader { reader: ptr::from_mut(snapshot) });
         let status = {
-            let _callback = InCallback::enter();
+            let _call = self.table.enter_or_say()?;
             // SAFETY: the table is the host's; the reader lives until it returns.
-            unsafe { restore(self.table.0.user, reader.pointer()) }
+            unsafe { restore(self.table.functions.user, reader.pointer()) }
         };
         match status {
             0 => Ok(()),
@@ -145,20 +192,19 @@ impl StateMachine for HostMachine {
     }
 
     fn completed(&mut self, completions: &[Completion]) {
-        let Some(completed) = self.table.0.completed else { return };
+        let Some(completed) = self.table.functions.completed else { return };
         let mut messages = Vec::new();
         self.completions.clear();
         completion::translate(completions, &mut messages, |completion| self.completions.push(completion));
-        {
-            let _callback = InCallback::enter();
+        if let Some(_call) = self.table.enter() {
             // SAFETY: the table is the host's; completions, results and messages live until it returns.
-            unsafe { completed(self.table.0.user, self.completions.as_ptr(), self.completions.len()) };
+            unsafe { completed(self.table.functions.user, self.completions.as_ptr(), self.completions.len()) };
         }
         self.completions.clear();
     }
 
     fn notice(&mut self, notice: &Notice) {
-        let Some(callback) = self.table.0.notice else { return };
+        let Some(callback) = self.table.functions.notice else { return };
         let mut told = raft_notice {
             size: size_of::<raft_notice>(),
             kind: 0,
@@ -211,9 +257,9 @@ impl StateMachine for HostMachine {
         };
         let message = c_text(message);
         told.message = message.as_ptr();
-        let _callback = InCallback::enter();
+        let Some(_call) = self.table.enter() else { return };
         // SAFETY: the table is the host's; the notice and its message live until it returns.
-        unsafe { callback(self.table.0.user, &raw const told) };
+        unsafe { callback(self.table.functions.user, &raw const told) };
     }
 
     fn applied_index(&self) -> Index {
@@ -232,18 +278,18 @@ unsafe impl Send for HostSnapshot {}
 
 impl SnapshotSource for HostSnapshot {
     fn write(&mut self, buffer: &mut [u8]) -> Result<SnapshotStep, String> {
-        let Some(write) = self.table.0.snapshot_write else {
+        let Some(write) = self.table.functions.snapshot_write else {
             return Err("the state machine has no `snapshot_write`".into());
         };
         let mut written = 0;
         // A byte, because any byte may come back; a bool of C is one.
         let mut done = 0_u8;
         let status = {
-            let _callback = InCallback::enter();
+            let _call = self.table.enter_or_say()?;
             // SAFETY: the table is the host's; buffer, `written` and `done` may be written until it returns.
             unsafe {
                 write(
-                    self.table.0.user,
+                    self.table.functions.user,
                     self.snapshot,
                     buffer.as_mut_ptr(),
                     buffer.len(),
@@ -264,10 +310,10 @@ impl SnapshotSource for HostSnapshot {
 
 impl Drop for HostSnapshot {
     fn drop(&mut self) {
-        if let Some(release) = self.table.0.snapshot_release {
-            let _callback = InCallback::enter();
+        let Some(release) = self.table.functions.snapshot_release else { return };
+        if let Some(_call) = self.table.enter() {
             // SAFETY: the table is the host's, and this is the snapshot's end.
-            unsafe { release(self.table.0.user, self.snapshot) };
+            unsafe { release(self.table.functions.user, self.snapshot) };
         }
     }
 }

@@ -68,31 +68,41 @@ pub unsafe extern "C" fn raft_server_start_group(
         // First of all, because from here on `destroy` is called whatever happens.
         // SAFETY: the pointer is as the header asks.
         let table = unsafe { sized(state_machine, "raft_state_machine") }?;
-        // SAFETY: as above. Only a field is looked at before the struct is known to be good.
-        let applied = unsafe { sized(start, "raft_start") }.map(|start| start.applied);
-        let machine = Box::new(HostMachine::new(table, *applied.as_ref().unwrap_or(&0)));
         // SAFETY: as above.
-        let start = unsafe {
+        let start = unsafe { sized(start, "raft_start") };
+        let machine = HostMachine::new(table, start.as_ref().map_or(0, |start| start.applied));
+        let table = machine.table();
+        // SAFETY: as above.
+        let started = start.and_then(|start| unsafe {
             clear(out, "out")?;
-            sized(start, "raft_start")?
-        };
-        let live = live::server(server)?;
-        refuse_in_callback("raft_server_start_group")?;
-        check(&table)?;
-        if start.group == 0 || start.reserved0 != 0 {
-            return Err(argument("a group's id is never 0, and `reserved0` of raft_start is"));
-        }
-        // SAFETY: the members are as the header asks.
-        let how = unsafe { how(&start) }?;
-        let group = live.server.start_group(GroupId(start.group), machine, how)?;
-        let group = LiveGroup::new(group, live, table.completed.is_some(), table.query.is_some());
-        let handle = live::add_group(server, group)?;
-        // SAFETY: `clear` found that it may be written.
-        unsafe { out.write(handle) };
-        Ok(())
+            let group = run(server, &start, machine)?;
+            out.write(group);
+            Ok(())
+        });
+        // The engine lets go of what it does not take in its own time; the host is told before it hears of the failure.
+        started.inspect_err(|_| table.let_go())
     };
     // SAFETY: `error` is as the header asks.
     unsafe { entry(error, body) }
+}
+
+/// Starts a group.
+///
+/// # Safety
+/// The members in `start` are as the header asks.
+unsafe fn run(server: *mut raft_server, start: &raft_start, machine: HostMachine) -> Result<*mut raft_group, Failure> {
+    let live = live::server(server)?;
+    refuse_in_callback("raft_server_start_group")?;
+    let table = machine.functions();
+    check(table)?;
+    let (has_completed, has_query) = (table.completed.is_some(), table.query.is_some());
+    if start.group == 0 || start.reserved0 != 0 {
+        return Err(argument("a group's id is never 0, and `reserved0` of raft_start is"));
+    }
+    // SAFETY: the caller vouches for the members.
+    let how = unsafe { how(start) }?;
+    let group = live.server.start_group(GroupId(start.group), Box::new(machine), how)?;
+    live::add_group(server, LiveGroup::new(group, live, has_completed, has_query))
 }
 
 /// Whether the callbacks that belong together are there.

@@ -134,3 +134,32 @@ fn tidy(text: &str) -> String {
     }
     tidy
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_header_is_what_the_sources_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let header = header(&root.join("raft-ffi/src")).unwrap();
+        let committed = fs::read_to_string(root.join("include/raft/raft.h")).unwrap();
+        assert!(header == committed, "run `cargo run -p raft-header` and commit include/raft/raft.h");
+    }
+
+    #[test]
+    fn a_comment_of_one_line_is_on_one_line() {
+        assert_eq!(
+            tidy("/**\n * One.\n */\nstruct raft_a *raft_b(int a,\n                      int b);\n"),
+            concat!("/** One. */\nraft_a *raft_b(int a,\n", "               int b);\n")
+        );
+        assert_eq!(tidy("#define RAFT_ERR_A -1"), "#define RAFT_ERR_A (-1)\n");
+    }
+
+    #[test]
+    fn no_line_is_too_long() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let header = header(&root.join("raft-ffi/src")).unwrap();
+        assert_eq!(header.lines().find(|line| line.len() > WIDTH_COLUMNS), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! Programs in C, each a story told to the library through its header.
+
+mod support;
+
+#[test]
+fn misuse_gets_an_error_and_nothing_else() {
+    support::run("misuse");
+}
+
+#[test]
+fn one_server_answers_every_call_and_comes_back() {
+    support::run("single");
+}
+
+#[test]
+fn three_servers_lose_a_leader_and_nothing_else() {
+    support::run("three");
+}
+
+#[test]
+fn a_host_dispatches_and_polls_by_itself() {
+    support::run("host");
+}
+
+#[test]
+fn a_forked_child_is_refused() {
+    support::run("fork");
+}
