@@ -455,9 +455,10 @@ impl Raft {
         self.effects.push(Effect::Persist { mark, record: Persist::Truncate { from } });
     }
 
-    /// Lets go of entries that everybody here is through with, and of their terms where no disk has them either.
+    /// Lets go of the oldest entries beyond the budget, as long as the own disk has them and they are committed; and of
+    /// their terms, where a snapshot covers them and the disk does not have them either.
     fn evict(&mut self) {
-        let through = self.delivered.min(self.durability.durable());
+        let through = self.commit.min(self.durability.durable());
         self.log.evict(through, self.options.cache_bytes);
         let base = self.compacted.min(self.log.cache_start() - 1);
         if let Some(term) = self.log.term_at(base).filter(|_| base > self.log.base().index) {

@@ -17,7 +17,7 @@ pub struct Options {
     pub in_flight_bytes: usize,
     /// Entries proposed and not yet committed, in bytes.
     pub uncommitted_bytes: usize,
-    /// Recent entries kept in memory, in bytes. Entries not yet committed, durable and delivered are kept beyond it.
+    /// Recent entries kept in memory, in bytes. Entries that are not both committed and durable are kept beyond it.
     pub cache_bytes: usize,
 }
 

@@ -97,9 +97,7 @@ impl Driver {
         group.recorded_commit = recovered.commit;
         group.delivery.applied = applied;
         let snapshot = recovered.snapshot.filter(|(meta, _)| meta.position.index > applied);
-        if snapshot.is_none() {
-            group.run(|raft| raft.restored(applied));
-        }
+        group.run(|raft| raft.restored(applied));
         if let Some((meta, file)) = snapshot {
             group.delivery.is_restoring = true;
             group.delivery.log_time = Some(meta.log_time);
