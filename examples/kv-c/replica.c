@@ -44,6 +44,7 @@ static size_t apply(void *user, const raft_entry *entries, size_t count, raft_re
             raft_results_set_failure(results, "no memory for a result");
             return at;
         }
+        replica->applied = entries[at].index;
     }
     return count;
 }
@@ -92,6 +93,7 @@ static int32_t restore(void *user, raft_snapshot_reader *reader) {
         store_free(replica->store);
     }
     replica->store = store;
+    replica->applied = raft_snapshot_reader_index(reader);
     return 0;
 }
 
@@ -241,7 +243,9 @@ void replica_describe(const struct replica *replica, struct server_view *view) {
         view->last = group.last_index;
         view->durable = group.durable_index;
         view->commit = group.commit_index;
-        view->applied = group.applied_index;
+        /* The engine also counts entries of its own, and may not yet count the latest of ours: the digest shown is that of
+         * the later of the two. */
+        view->applied = group.applied_index > replica->applied ? group.applied_index : replica->applied;
         view->snapshot = group.snapshot_index;
     }
     if (raft_server_status(replica->server, &server, NULL) == RAFT_OK) {

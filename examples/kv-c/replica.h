@@ -28,6 +28,7 @@ struct replica {
     struct replica_listener listener;
     raft_server *server;
     raft_group *group;
+    uint64_t applied; /* the last entry that is in the store */
     struct buffer result; /* of the entry being applied */
     struct store *retired; /* replaced by a restore while a snapshot of it was being written */
     const char *restore_problem;
