@@ -25,10 +25,10 @@ struct connection *connection_new(int descriptor, uint64_t id, size_t request_by
 }
 
 void connection_free(struct connection *connection) {
-    assert(connection->in_log == 0 && connection->in_read == 0);
     connection_hang_up(connection);
     while (connection->first != NULL) {
         struct request *request = connection->first;
+        assert(request->place == REQUEST_ANSWERED || request->place == REQUEST_READY); /* nobody holds it */
         connection->first = request->next;
         buffer_free(&request->bytes);
         free(request);
@@ -64,7 +64,10 @@ bool connection_wants_input(const struct connection *connection) {
 }
 
 bool connection_can_go_on(const struct connection *connection) {
-    return connection->descriptor >= 0 && !connection->is_ending && connection->is_stalled && has_room(connection);
+    bool may_look_up = connection->first != NULL && connection->first->place == REQUEST_READY &&
+                       unsent(connection) < CONNECTION_OUTPUT_BYTES_PAUSE;
+    bool may_process = !connection->is_ending && connection->is_stalled && has_room(connection);
+    return connection->descriptor >= 0 && (may_look_up || may_process);
 }
 
 bool connection_wants_output(const struct connection *connection) {
@@ -128,8 +131,18 @@ static void release_answers(struct connection *connection) {
         buffer_free(&request->bytes);
         free(request);
     }
-    if (connection->output.failed || unsent(connection) > CONNECTION_OUTPUT_BYTES_MAX) {
+    if (connection->output.failed) {
         connection_hang_up(connection);
+    }
+}
+
+void connection_look_up(struct connection *connection, struct submission *submission) {
+    while (connection->first != NULL && connection->first->place == REQUEST_READY &&
+           (connection->descriptor < 0 || unsent(connection) < CONNECTION_OUTPUT_BYTES_PAUSE)) {
+        if (connection->descriptor >= 0) {
+            submission_look_up(submission, connection->first, &connection->output);
+        }
+        request_answered(connection->first);
     }
 }
 
@@ -190,8 +203,8 @@ static bool submit(struct connection *connection, struct submission *submission,
         return true;
     }
     request->is_write = is_write;
-    request->cost_bytes = command.length;
-    connection->request_bytes += command.length;
+    request->cost_bytes = command.length + (through_log && !is_write ? submission_answer_bytes(submission, command) : 0);
+    connection->request_bytes += request->cost_bytes;
     if (through_log) {
         request->place = REQUEST_IN_LOG;
         connection->in_log++;
@@ -246,6 +259,7 @@ void connection_process(struct connection *connection, struct submission *submis
     struct buffer command = {0};
     struct buffer reply = {0};
     connection->is_stalled = false;
+    connection_look_up(connection, submission);
     while (connection->descriptor >= 0 && !connection->is_ending) {
         if (!has_room(connection)) {
             connection->is_stalled = true;

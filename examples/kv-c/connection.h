@@ -16,14 +16,18 @@
 /* Requests that are read ahead of the first one without an answer. */
 #define CONNECTION_REQUESTS_MAX 4096
 #define CONNECTION_REQUEST_BYTES_MAX ((size_t)4 << 20)
-/* Nothing more is read from a client with so much to be sent to it, and one with far more is hung up on. */
+/* Nothing more is read from a client, or looked up for it, while there is so much to be sent to it. */
 #define CONNECTION_OUTPUT_BYTES_PAUSE ((size_t)1 << 20)
-#define CONNECTION_OUTPUT_BYTES_MAX ((size_t)512 << 20)
 
 struct connection;
 struct submission;
 
-enum request_place { REQUEST_ANSWERED, REQUEST_IN_LOG, REQUEST_IN_READ };
+enum request_place {
+    REQUEST_ANSWERED,
+    REQUEST_IN_LOG,  /* proposed, or about to be */
+    REQUEST_IN_READ, /* waits until the state is fresh enough */
+    REQUEST_READY,   /* the state is: looked up when it is this request's turn and there is room for the answer */
+};
 
 /* One request that could not be answered at once. Whoever will answer it holds its address. */
 struct request {
@@ -54,18 +58,18 @@ struct connection {
     size_t request_count;
     size_t request_bytes;
     size_t in_log;
-    size_t in_read;
+    size_t in_read; /* the ready ones too: until they are looked up, no later write may be applied */
 };
 
 struct connection *connection_new(int descriptor, uint64_t id, size_t request_bytes_max);
-/* Not while requests are open. */
+/* Not while requests are with Raft. */
 void connection_free(struct connection *connection);
 /* Closes the socket now. Open requests are still answered, to nobody. */
 void connection_hang_up(struct connection *connection);
 
 bool connection_wants_input(const struct connection *connection);
 bool connection_wants_output(const struct connection *connection);
-/* Whether there may be requests in the input that can be taken now, without anything new from the socket. */
+/* Whether something can be done for the client now, without anything new from its socket. */
 bool connection_can_go_on(const struct connection *connection);
 /* Whether it can be freed. */
 bool connection_is_over(const struct connection *connection);
@@ -76,6 +80,9 @@ void connection_receive(struct connection *connection);
 void connection_process(struct connection *connection, struct submission *submission, struct server_view *server);
 /* Writes what the socket takes. */
 void connection_send(struct connection *connection);
+
+/* Looks up what is ready and next in turn, while there is room. */
+void connection_look_up(struct connection *connection, struct submission *submission);
 
 /* Where to put the answer of a request; then `request_answered`, which may free the request. */
 struct buffer *request_answer(struct request *request);

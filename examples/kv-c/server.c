@@ -331,6 +331,9 @@ static bool end(struct server *server) {
         if (!turn(server, (int)(deadline_ms - at_ms))) {
             break;
         }
+        for (struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
+            connection_look_up(connection, &server->submission);
+        }
         settle_connections(server);
         at_ms = now_ms();
     }

@@ -34,6 +34,7 @@ static struct read_round *round_of(uint64_t tag) {
 void submission_free(struct submission *submission) {
     assert(submission->item_count == 0 && submission->gathering == NULL);
     buffer_free(&submission->commands);
+    buffer_free(&submission->result);
     free(submission->items);
     submission->items = NULL;
 }
@@ -156,45 +157,52 @@ void submission_read(struct submission *submission, struct request *request, str
     round->last = request;
 }
 
-/* The open writes cannot make values longer by more than their own bytes. */
-bool submission_fits_log(const struct submission *submission, struct slice command) {
-    const struct store *store = submission->replica->store;
+size_t submission_answer_bytes(const struct submission *submission, struct slice command) {
     struct slice value = {NULL, 0};
+    if (command.data[0] == COMMAND_GET) {
+        store_get(submission->replica->store, (struct slice){command.data + 5, command.length - 5}, &value);
+    }
+    return value.length;
+}
+
+bool submission_fits_log(const struct submission *submission, struct slice command) {
     switch (command.data[0]) {
     case COMMAND_EXISTS:
     case COMMAND_LENGTH:
     case COMMAND_COUNT:
         return true;
     case COMMAND_GET:
-        store_get(store, (struct slice){command.data + 5, command.length - 5}, &value);
-        return value.length + submission->open_bytes + 1 <= RESULT_BYTES_MAX;
+        /* The open writes cannot make the value longer by more than their own bytes. */
+        return submission_answer_bytes(submission, command) + submission->open_bytes + 1 <= RESULT_BYTES_MAX;
     default:
         return false;
     }
 }
 
-/* Ends a round: what it read is answered from the state as it is now, or with why not. */
+void submission_look_up(struct submission *submission, const struct request *request, struct buffer *answer) {
+    struct buffer *result = &submission->result;
+    struct slice command = {request->bytes.data, request->bytes.length};
+    buffer_clear(result, RESULT_BYTES_MAX);
+    if (machine_query(submission->replica->store, command, result) == MACHINE_APPLIED) {
+        machine_reply((struct slice){result->data, result->length}, request->version, answer);
+    } else {
+        resp_error(answer, slice_of("TRYAGAIN no memory for the answer"));
+    }
+}
+
+/* Ends a round: what waited for it can be looked up, or is answered with why not. */
 static void end_round(struct submission *submission, struct read_round *round, int32_t status, uint64_t leader,
                       struct slice why) {
-    struct buffer result = {0};
     for (struct request *request = round->first; request != NULL;) {
         struct request *next = request->next_in_round;
         if (status != RAFT_OK) {
             answer_not_applied(submission, request, status, leader, why);
         } else {
-            buffer_clear(&result, RESULT_BYTES_MAX);
-            struct slice command = {request->bytes.data, request->bytes.length};
-            enum machine_outcome outcome = machine_query(submission->replica->store, command, &result);
-            if (outcome == MACHINE_APPLIED) {
-                machine_reply((struct slice){result.data, result.length}, request->version, request_answer(request));
-                request_answered(request);
-            } else {
-                answer_error(request, "TRYAGAIN ", slice_of("no memory for the answer"));
-            }
+            request->place = REQUEST_READY;
+            connection_look_up(request->connection, submission);
         }
         request = next;
     }
-    buffer_free(&result);
     free(round);
 }
 

@@ -29,6 +29,7 @@ struct submission {
     size_t open_bytes;
     size_t open_count;
 
+    struct buffer result; /* of the read that is being looked up */
     struct read_round *gathering;
     size_t rounds_in_flight;
 };
@@ -41,6 +42,12 @@ void submission_read(struct submission *submission, struct request *request, str
 
 /* Whether the result of a read is sure to be short enough for the log, whatever the open writes do. */
 bool submission_fits_log(const struct submission *submission, struct slice command);
+
+/* About how long the result of such a read is going to be. */
+size_t submission_answer_bytes(const struct submission *submission, struct slice command);
+
+/* Answers a read that is ready from the state as it is now. */
+void submission_look_up(struct submission *submission, const struct request *request, struct buffer *answer);
 
 /* Hands everything that gathered to Raft. */
 void submission_flush(struct submission *submission);
