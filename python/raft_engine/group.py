@@ -1,0 +1,224 @@
+"""One group of an open server: proposals, queries, snapshots, status; for threads, and for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from . import errors
+from . import _native
+from ._bridge import Bridge, refuse_in_callback
+from ._requests import Awaited, Batch, Futures, Outcome, Waited
+from .types import LINEARIZABLE, Applied, AtLeast, Consistency, Freshness, GroupStatus, Member, Role
+
+if TYPE_CHECKING:
+    from .server import Server
+
+__all__ = ["AsyncGroup", "Group"]
+
+Bytes = Union[bytes, bytearray, memoryview]
+
+
+class Group:
+    """One group of an open server. Any thread may use it; it outlives the server's close, after which it refuses.
+
+    Methods that wait take a `timeout` in seconds (None: no limit) and raise `InCallback` on a thread that is in a callback.
+    A request ends with its result, with an exception below `NotApplied` (it was certainly not applied), or with one below
+    `Unknown` (it may or may not be, now or later; a timeout is one of them).
+    """
+
+    def __init__(self, server: Server, native: _native.Group, bridge: Bridge, id: int) -> None:
+        """Made by `Server.start_group`."""
+        self._native = native
+        self._bridge = bridge
+        self.server: Server = server
+        """The server that it is on."""
+        self.group_id: int = id
+        """The group's id in its cluster."""
+        self.aio: AsyncGroup = AsyncGroup(self)
+        """The same methods for asyncio."""
+
+    # ---- Proposals ----
+
+    def propose(self, data: Bytes, timeout: Optional[float] = None) -> Applied:
+        """Proposes one entry, and waits until it is applied here."""
+        refuse_in_callback("propose")
+        batch = Waited(1)
+        self._propose(batch, [data])
+        return one(batch.wait(timeout))
+
+    def propose_many(self, items: Iterable[Bytes], timeout: Optional[float] = None) -> list[Outcome]:
+        """Proposes a batch by one call of the engine, and waits until every entry of it has ended.
+
+        Gives one outcome an item, in order: an `Applied`, or the exception that `propose` would raise, not raised. Raises
+        where the batch was refused as a whole: then nothing of it was submitted.
+        """
+        refuse_in_callback("propose_many")
+        items = list(items)
+        batch = Waited(len(items))
+        if items:
+            self._propose(batch, items)
+            return batch.wait(timeout)
+        return []
+
+    def submit(self, data: Bytes) -> Future[Applied]:
+        """Proposes one entry and never waits. Its end comes by the future, whose callbacks run as callbacks do."""
+        return self.submit_many([data])[0]
+
+    def submit_many(self, items: Iterable[Bytes]) -> list[Future[Applied]]:
+        """Proposes a batch by one call of the engine and never waits: a future an item, which cannot be cancelled.
+
+        Also from a callback. Raises where the batch was refused: then nothing of it was submitted.
+        """
+        items = list(items)
+        batch = Futures(len(items))
+        if items:
+            self._propose(batch, items)
+        return batch.futures
+
+    # ---- Reads ----
+
+    def query(
+        self, request: Bytes, consistency: Consistency = LINEARIZABLE, timeout: Optional[float] = None
+    ) -> bytes:
+        """Asks the state machine at this server, as fresh as asked for."""
+        refuse_in_callback("query")
+        batch = Waited(1)
+        self._query(batch, request, consistency)
+        return one(batch.wait(timeout)).result
+
+    def read(self, consistency: Consistency = LINEARIZABLE, timeout: Optional[float] = None) -> int:
+        """Waits until the state machine is as fresh as asked for; says through which index it then was."""
+        refuse_in_callback("read")
+        batch = Waited(1)
+        self._read(batch, consistency)
+        return one(batch.wait(timeout)).index
+
+    # ---- The group ----
+
+    def snapshot(self, timeout: Optional[float] = None) -> int:
+        """Takes a snapshot now, and waits until it is durable; says which index it covers.
+
+        Raises `Busy` where one is being taken or there is nothing new, and `Failed` where the state machine failed.
+        """
+        refuse_in_callback("snapshot")
+        batch = Waited(1)
+        self._bridge.requests.submit(batch, self._native.snapshot)
+        return one(batch.wait(timeout)).index
+
+    def wait_for_leader(self, timeout: Optional[float] = None) -> int:
+        """Waits until this server knows who leads, which may be itself; says who. Only `leader` in the status is newer."""
+        refuse_in_callback("wait_for_leader")
+        batch = Waited(1)
+        self._bridge.wait_for_leader(batch)
+        return one(batch.wait(timeout)).index
+
+    def status(self) -> GroupStatus:
+        """The group on this server, now. Never waits. Raises `Closed` once the group is gone."""
+        status = self._native.status()
+        if status is None:
+            raise errors.Closed("the group is closed")
+        status["role"] = Role(status["role"])
+        status["members"] = tuple(Member(*member) for member in status["members"])
+        return GroupStatus(**status)
+
+    @property
+    def failure(self) -> Optional[BaseException]:
+        """The exception of a callback that stopped the group, with its traceback, if there was one."""
+        return self._bridge.failure
+
+    # ---- Shared with asyncio ----
+
+    def _propose(self, batch: Batch, items: list[Bytes]) -> None:
+        self._bridge.requests.submit(batch, lambda tag: self._native.propose(tag, items))
+
+    def _query(self, batch: Batch, request: Bytes, consistency: Consistency) -> None:
+        how, index = _consistency(consistency)
+        self._bridge.requests.submit(batch, lambda tag: self._native.query(tag, request, how, index))
+
+    def _read(self, batch: Batch, consistency: Consistency) -> None:
+        how, index = _consistency(consistency)
+        self._bridge.requests.submit(batch, lambda tag: self._native.read(tag, how, index))
+
+
+class AsyncGroup:
+    """A group's methods for asyncio. Each submits *when it is called*, so order is kept, and returns a future to await.
+
+    Everything that fails for a reason of the engine's is raised by the await. A cancelled future ends the wait, not the
+    request. The loop is woken once for all requests that end together.
+    """
+
+    def __init__(self, group: Group) -> None:
+        """Made with its group."""
+        self._group = group
+
+    def propose(self, data: Bytes, timeout: Optional[float] = None) -> asyncio.Future[Applied]:
+        """As `Group.propose`."""
+        return self._start(Awaited(1, one, timeout), lambda batch: self._group._propose(batch, [data]))
+
+    def propose_many(self, items: Iterable[Bytes], timeout: Optional[float] = None) -> asyncio.Future[list[Outcome]]:
+        """As `Group.propose_many`."""
+        items = list(items)
+        batch = Awaited(len(items), list, timeout)
+        if not items:
+            batch.resolve()
+            return batch.future
+        return self._start(batch, lambda batch: self._group._propose(batch, items))
+
+    def query(
+        self, request: Bytes, consistency: Consistency = LINEARIZABLE, timeout: Optional[float] = None
+    ) -> asyncio.Future[bytes]:
+        """As `Group.query`."""
+        batch = Awaited(1, lambda outcomes: one(outcomes).result, timeout)
+        return self._start(batch, lambda batch: self._group._query(batch, request, consistency))
+
+    def read(
+        self, consistency: Consistency = LINEARIZABLE, timeout: Optional[float] = None
+    ) -> asyncio.Future[int]:
+        """As `Group.read`."""
+        batch = Awaited(1, _index, timeout)
+        return self._start(batch, lambda batch: self._group._read(batch, consistency))
+
+    def snapshot(self, timeout: Optional[float] = None) -> asyncio.Future[int]:
+        """As `Group.snapshot`."""
+        group = self._group
+        return self._start(
+            Awaited(1, _index, timeout), lambda batch: group._bridge.requests.submit(batch, group._native.snapshot)
+        )
+
+    def wait_for_leader(self, timeout: Optional[float] = None) -> asyncio.Future[int]:
+        """As `Group.wait_for_leader`."""
+        return self._start(Awaited(1, _index, timeout), self._group._bridge.wait_for_leader)
+
+    @staticmethod
+    def _start(batch: Awaited, submit: Callable[[Batch], None]) -> asyncio.Future[Any]:
+        try:
+            submit(batch)
+        except errors.RaftError as error:
+            batch.future.set_exception(error)
+        except BaseException:
+            batch.future.cancel()
+            raise
+        return batch.future
+
+
+def one(outcomes: list[Outcome]) -> Applied:
+    """The outcome of a batch of one: raised, if it is an exception."""
+    [outcome] = outcomes
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _index(outcomes: list[Outcome]) -> int:
+    return one(outcomes).index
+
+
+def _consistency(consistency: Consistency) -> tuple[str, int]:
+    if isinstance(consistency, AtLeast):
+        return "at-least", consistency.index
+    if isinstance(consistency, Freshness):
+        return consistency.value, 0
+    raise TypeError(f"{consistency!r} is no consistency: expected LINEARIZABLE, STALE or at_least(index)")
