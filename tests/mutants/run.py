@@ -3,6 +3,7 @@
     python3 tests/mutants/run.py                  every mutant that is not yet known to be caught
     python3 tests/mutants/run.py --only vote      those with `vote` in their name
     python3 tests/mutants/run.py --seeds 1000     with more seeds of the simulator (300)
+    python3 tests/mutants/run.py --seeds 0        the unit tests alone
     python3 tests/mutants/run.py --list           their names, and what was found last
 
 Each `.patch` in this folder breaks one rule; the text before its diff says which. A mutant is caught if the engine's unit
@@ -83,20 +84,21 @@ def judge(name, seeds):
     engine = ["--profile", "checked", "-p", "raft-engine"]
     tests = [CARGO, "test", *engine, "--lib", "--tests"]
     simulator = [CARGO, "run", *engine, "--bin", "raft-sim"]
-    for build in ([*tests, "--no-run"], [CARGO, "build", *engine, "--bin", "raft-sim"]):
+    builds = [[*tests, "--no-run"]] + ([[CARGO, "build", *engine, "--bin", "raft-sim"]] if seeds else [])
+    for build in builds:
         if not run(build, log, BUILD_SECONDS):
             sys.exit(f"{name}: does not build, see {log}")
     noticed = []
     if not run([*tests, "--no-fail-fast"], log, RUN_SECONDS):
         noticed.append("unit tests")
-    if not run([*simulator, "--", "--seeds", str(seeds)], log, RUN_SECONDS):
+    if seeds and not run([*simulator, "--", "--seeds", str(seeds)], log, RUN_SECONDS):
         noticed.append("simulator")
     return noticed
 
 
 def apply(patch):
     """Applies a patch to the copy."""
-    command = ["git", "apply", "-C1", "--recount", f"--directory={TREE.relative_to(ROOT)}", str(patch)]
+    command = ["git", "apply", "-C1", f"--directory={TREE.relative_to(ROOT)}", str(patch)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
     if done.returncode != 0:
         sys.exit(f"{patch.name} does not fit the sources any more:\n{done.stderr.decode()}")
