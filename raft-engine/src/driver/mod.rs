@@ -9,6 +9,7 @@
 //! it stands on is durable; the driver never holds a message back, nor lets one go early.
 
 mod delivery;
+mod entropy;
 mod event;
 mod formation;
 mod group;
@@ -148,9 +149,8 @@ impl Driver {
             tail_bytes: settings.cache_bytes,
         };
         let (storage, recovered) = Storage::open(options, files, seed)?;
-        let seed = u64::from_le_bytes(seed[24..].try_into().expect("8 of 32 bytes"));
         Ok(Self {
-            random: fastrand::Rng::with_seed(seed ^ recovered.incarnation.nonce),
+            random: fastrand::Rng::with_seed(entropy::timeout_seed(seed)),
             settings,
             me,
             identity: recovered.identity,
