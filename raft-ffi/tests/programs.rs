@@ -26,3 +26,8 @@ fn a_host_dispatches_and_polls_by_itself() {
 fn a_forked_child_is_refused() {
     support::run("fork");
 }
+
+#[test]
+fn every_request_ends_once_while_the_server_goes() {
+    support::run("race");
+}

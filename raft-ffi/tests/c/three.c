@@ -6,8 +6,12 @@ static raft_group *groups[4];
 static journal journals[4];
 
 static void start(uint64_t id) {
+    raft_config *config = config_of(id);
+    OK(raft_config_set(config, "max_entry_bytes", "4096", &error));
+    OK(raft_config_set(config, "uncommitted_bytes", "65536", &error));
     journal_init(&journals[id]);
-    servers[id] = open_server(id);
+    OK(raft_server_open(config, &servers[id], &error));
+    raft_config_free(config);
     groups[id] = start_group(servers[id], 3, &journals[id]);
 }
 
@@ -29,8 +33,22 @@ static uint64_t find_leader(void) {
     abort();
 }
 
+/* Alone, the first of three has no group yet, and says so. */
+static void alone(void) {
+    raft_members *members = NULL;
+    raft_result *result = NULL;
+    FAILS(RAFT_ERR_FORMING, raft_group_members(groups[1], &members, &error));
+    FAILS(RAFT_ERR_FORMING, raft_group_propose_wait(groups[1], NULL, 0, -1, &result, &error));
+    FAILS(RAFT_ERR_FORMING, raft_group_read(groups[1], RAFT_READ_LINEARIZABLE, 0, -1, NULL, &error));
+    FAILS(RAFT_ERR_FORMING, raft_group_snapshot(groups[1], -1, NULL, &error));
+    CHECK(group_info(groups[1]).role == RAFT_ROLE_FORMING);
+}
+
 int main(void) {
-    for (uint64_t id = 1; id <= 3; id++) start(id);
+    start(1);
+    alone();
+    start(2);
+    start(3);
     uint64_t leader = find_leader();
     uint64_t follower = leader % 3 + 1;
     WAIT(&journals[follower], journals[follower].leader == leader);
@@ -85,15 +103,38 @@ int main(void) {
     }
     size_t before = journals[last].completed;
     size_t accepted = 0;
+    char kibibyte[1024] = {0};
+    int32_t status = raft_group_propose_wait(groups[last], (const uint8_t *)kibibyte, 1, 20, &result, &failure);
+    CHECK(result == NULL);
+    if (status == RAFT_ERR_TIMEOUT) {
+        CHECK(raft_error_outcome(failure) == RAFT_OUTCOME_UNKNOWN);
+    } else {
+        /* On a slow machine it has found out by now that nobody follows. */
+        CHECK(status == RAFT_ERR_NOT_LEADER || status == RAFT_ERR_UNKNOWN);
+    }
+    raft_error_free(failure);
+    item.data = (const uint8_t *)kibibyte;
+    item.length = sizeof kibibyte;
     for (uint64_t i = 0; i < 100; i++) {
         item.tag = i;
-        if (raft_group_propose(groups[last], &item, 1, NULL) == RAFT_OK) accepted++;
+        OK(raft_group_propose(groups[last], &item, 1, &error));
+        accepted++;
     }
+    /* What does not fit the budget is answered at once. */
+    WAIT(&journals[last], journals[last].completed > before);
     OK(raft_server_close(servers[last], &error));
     CHECK(journals[last].completed == before + accepted);
+    bool seen[100] = {false};
     for (size_t i = before; i < journals[last].completed; i++) {
-        CHECK(journals[last].completions[i].outcome != RAFT_OUTCOME_APPLIED);
-        CHECK(journals[last].completions[i].status != RAFT_OK);
+        const raft_completion *end = &journals[last].completions[i];
+        CHECK(!seen[end->tag]);
+        seen[end->tag] = true;
+        if (end->outcome == RAFT_OUTCOME_NOT_APPLIED) {
+            CHECK(end->status == RAFT_ERR_OVERLOADED || end->status == RAFT_ERR_NOT_LEADER || end->status == RAFT_ERR_CLOSED);
+        } else {
+            CHECK(end->outcome == RAFT_OUTCOME_UNKNOWN);
+            CHECK(end->status == RAFT_ERR_CLOSED || end->status == RAFT_ERR_UNKNOWN);
+        }
     }
     stop(last);
     return 0;
