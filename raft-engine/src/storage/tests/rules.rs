@@ -1,1 +1,607 @@
-//! x
+//! The rules of the log one by one: what is torn, what is corrupt, what is reported, what is freed.
+
+use std::time::Duration;
+
+use super::disk::Disk;
+use super::world::{Crash, LINEAGE, World, entry, is_explained, options};
+use crate::storage::{
+    ReadError, ReadToken, Record, SnapshotError, SnapshotOrigin, SnapshotReader, StorageError, StorageEvent,
+};
+use crate::types::{
+    ClusterId, DiskDone, DiskError, DiskWork, Entry, FileName, GroupId, Identity, Incarnation, Index, ServerId, Time,
+};
+
+const GROUP: GroupId = GroupId(1);
+
+fn ready(disk: Disk, seed: u64) -> World {
+    let mut world = World::open(disk, seed).unwrap();
+    world.settle();
+    assert!(world.is_ready);
+    world
+}
+
+fn append(world: &mut World, from: Index, through: Index, term: u64, length: usize) {
+    let entries = (from..=through).map(|index| entry(index, if index == 1 { 0 } else { term }, length)).collect();
+    world.append(Record::Entries { group: GROUP, entries });
+}
+
+/// Appends, cuts and makes durable one write.
+fn write(world: &mut World, from: Index, through: Index, term: u64, length: usize) {
+    append(world, from, through, term, length);
+    world.settle_all();
+}
+
+fn file(name: &str) -> FileName {
+    FileName(name.into())
+}
+
+fn last_of(world: &World) -> Index {
+    world.recovered.groups.iter().find(|group| group.group == GROUP).map_or(0, |group| group.last.index)
+}
+
+/// Opens, expects corruption, and that no byte was changed by it.
+fn refused(disk: &Disk) -> (FileName, u64) {
+    match World::open(disk.clone(), 99).map(|_| ()) {
+        Err(StorageError::Corrupt { file, offset, .. }) => (file, offset),
+        other => panic!("corruption was not refused: {other:?}"),
+    }
+}
+
+fn batch_offsets(disk: &Disk, name: &FileName) -> Vec<usize> {
+    let content = disk.content(name).unwrap();
+    (0..content.len()).step_by(4096).filter(|&at| content[at..].starts_with(b"raftbtch")).collect()
+}
+
+const FIRST: &str = "segment-0000000001";
+
+#[test]
+fn damage_below_the_synced_position_is_corruption_and_at_its_end_a_torn_tail() {
+    let mut world = ready(Disk::default(), 1);
+    for index in 1..=3 {
+        write(&mut world, index, index, 1, 100);
+    }
+    // Checkpoint, incarnation, then one batch an entry; the last one is above the position that any batch names.
+    let offsets = batch_offsets(&world.disk, &file(FIRST));
+    assert_eq!(offsets.len(), 5);
+    for (at, &offset) in offsets.iter().enumerate() {
+        for byte in [20, 100, 150] {
+            let mut disk = world.disk.clone();
+            disk.damage(&file(FIRST), |bytes| bytes[offset + byte] ^= 4);
+            if at == 4 {
+                let world = World::open(disk, 2).unwrap();
+                assert_eq!(last_of(&world), 2);
+                assert_eq!(world.recovered.cut, Some((file(FIRST), offset as u64)));
+            } else if at > 1 || byte < 150 {
+                // The first two batches are not that long.
+                assert_eq!(refused(&disk), (file(FIRST), offset as u64), "batch {at}, byte {byte}");
+            }
+        }
+    }
+    // Once the log is idle and has said so, the last batch is below the synced position too.
+    assert!(world.storage.watermark_due());
+    world.storage.cut_watermark();
+    world.settle();
+    assert!(!world.storage.watermark_due());
+    let mut disk = world.disk.clone();
+    disk.damage(&file(FIRST), |bytes| bytes[offsets[4] + 150] ^= 4);
+    assert_eq!(refused(&disk), (file(FIRST), offsets[4] as u64));
+}
+
+#[test]
+fn a_tail_behind_a_tear_is_cut_and_never_comes_back() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 1, 1, 100);
+    append(&mut world, 2, 2, 1, 100);
+    world.storage.cut().unwrap();
+    append(&mut world, 3, 3, 1, 100);
+    world.storage.cut().unwrap();
+    let writes = world.take_writes();
+    assert_eq!(writes.len(), 2);
+    // Only the second one reached the disk.
+    world.carry_out(&writes[1].1);
+    let mut random = fastrand::Rng::with_seed(1);
+    let (disk, history, written) = world.crash(Crash::PowerCut, &mut random);
+    let mut world = World::open(disk, 2).unwrap();
+    assert_eq!(last_of(&world), 1);
+    assert!(is_explained(&world.recovered, &history, written));
+    world.settle();
+    // As long as the batch that was lost: what lay behind the cut would continue it.
+    write(&mut world, 2, 2, 2, 100);
+    let (disk, ..) = world.crash(Crash::PowerCut, &mut random);
+    let world = World::open(disk, 3).unwrap();
+    assert_eq!(world.recovered.groups[0].last, entry(2, 2, 0).position());
+    assert_eq!(world.recovered.cut, None);
+}
+
+#[test]
+fn what_a_killed_process_left_in_the_cache_is_durable_before_anything_is_said() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 1, 1, 100);
+    append(&mut world, 2, 2, 1, 100);
+    world.storage.cut().unwrap();
+    let writes = world.take_writes();
+    let DiskWork::WriteLog { file, offset, data } = &writes[0].1 else { panic!() };
+    world.disk.write(file, *offset, data.as_slice()).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let (disk, ..) = world.crash(Crash::Kill, &mut random);
+    let mut world = World::open(disk, 2).unwrap();
+    assert_eq!(last_of(&world), 2);
+    world.settle();
+    for seed in 0..20 {
+        let mut disk = world.disk.clone();
+        disk.power_cut(&mut fastrand::Rng::with_seed(seed));
+        assert_eq!(last_of(&World::open(disk, 3).unwrap()), 2);
+    }
+}
+
+#[test]
+fn a_completion_in_front_of_an_earlier_write_is_not_reported() {
+    let mut world = ready(Disk::default(), 1);
+    for index in 1..=3 {
+        append(&mut world, index, index, 1, 100);
+        world.storage.cut().unwrap();
+    }
+    let writes = world.take_writes();
+    writes.iter().for_each(|(_, work)| world.carry_out(work));
+    let before = world.last_write;
+    for at in [2, 1, 2] {
+        world.storage.complete(writes[at].0, Ok(DiskDone::Done));
+        world.pump();
+        assert_eq!((world.last_write, world.storage.durable_index(GROUP)), (before, 0));
+    }
+    world.storage.complete(writes[0].0, Ok(DiskDone::Done));
+    world.pump();
+    assert_eq!((world.last_write.0, world.storage.durable_index(GROUP)), (before.0 + 3, 3));
+}
+
+#[test]
+fn a_late_completion_of_a_truncated_copy_counts_for_nothing() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 4, 1, 100);
+    append(&mut world, 5, 7, 1, 100);
+    world.storage.cut().unwrap();
+    world.append(Record::Truncate { group: GROUP, from: 6 });
+    // The same index and term come back.
+    append(&mut world, 6, 7, 1, 100);
+    world.storage.cut().unwrap();
+    let writes = world.take_writes();
+    world.carry_out(&writes[0].1);
+    world.storage.complete(writes[0].0, Ok(DiskDone::Done));
+    assert_eq!(world.storage.durable_index(GROUP), 5);
+    world.carry_out(&writes[1].1);
+    world.storage.complete(writes[1].0, Ok(DiskDone::Done));
+    assert_eq!(world.storage.durable_index(GROUP), 7);
+    world.pump();
+    let (disk, history, written) = world.crash(Crash::Kill, &mut fastrand::Rng::with_seed(0));
+    assert!(is_explained(&World::open(disk, 2).unwrap().recovered, &history, written));
+}
+
+#[test]
+fn a_truncation_takes_durability_back_at_once() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 9, 1, 100);
+    world.append(Record::Truncate { group: GROUP, from: 4 });
+    assert_eq!(world.storage.durable_index(GROUP), 3);
+    append(&mut world, 4, 6, 2, 100);
+    assert_eq!(world.storage.durable_index(GROUP), 3);
+    world.settle_all();
+    assert_eq!(world.storage.durable_index(GROUP), 6);
+}
+
+#[test]
+fn a_part_of_an_append_is_durable_when_its_write_is() {
+    let mut world = ready(Disk::default(), 1);
+    append(&mut world, 1, 40, 1, 1000);
+    world.storage.cut().unwrap();
+    world.settle();
+    let durable = world.storage.durable_index(GROUP);
+    assert!((10..20).contains(&durable), "{durable}");
+    assert_eq!(world.written.0, 1 + durable);
+}
+
+#[test]
+fn a_failed_write_is_final() {
+    let mut world = ready(Disk::default(), 1);
+    append(&mut world, 1, 1, 1, 100);
+    world.storage.cut().unwrap();
+    append(&mut world, 2, 2, 1, 100);
+    world.storage.cut().unwrap();
+    let writes = world.take_writes();
+    let error = DiskError { action: "sync", file: file(FIRST), is_full: false, message: "EIO".into() };
+    world.storage.complete(writes[0].0, Err(error));
+    world.storage.complete(writes[1].0, Ok(DiskDone::Done));
+    let events = world.storage.take_events();
+    assert!(matches!(events[..], [StorageEvent::Failed { .. }]), "{events:?}");
+    append(&mut world, 3, 3, 1, 100);
+    assert_eq!(world.storage.cut(), None);
+    assert_eq!(world.storage.durable_index(GROUP), 0);
+}
+
+/// Three segments at least, with every entry live.
+fn long_log(seed: u64) -> World {
+    let mut world = ready(Disk::default(), seed);
+    for index in 1..=120 {
+        write(&mut world, index, index, 1, 1500);
+    }
+    assert!(world.disk.content(&file("segment-0000000003")).is_some());
+    world
+}
+
+#[test]
+fn a_missing_segment_and_swapped_ones_are_refused() {
+    let world = long_log(1);
+    for number in 1..=3 {
+        let name = file(&format!("segment-000000000{number}"));
+        let mut disk = world.disk.clone();
+        disk.remove(&name);
+        assert_eq!(refused(&disk), (name, 0));
+    }
+    let mut disk = world.disk.clone();
+    disk.rename(&file(FIRST), &file("other"));
+    disk.rename(&file("segment-0000000002"), &file(FIRST));
+    disk.rename(&file("other"), &file("segment-0000000002"));
+    assert_eq!(refused(&disk), (file(FIRST), 0));
+    // A tear anywhere but in the last segment is corruption.
+    let mut disk = world.disk.clone();
+    let last = *batch_offsets(&disk, &file(FIRST)).last().unwrap();
+    disk.damage(&file(FIRST), |bytes| bytes[last] ^= 1);
+    assert_eq!(refused(&disk), (file(FIRST), last as u64));
+    let mut disk = world.disk.clone();
+    disk.remove(&file("manifest"));
+    assert_eq!(refused(&disk), (file("manifest"), 0));
+    let mut disk = world.disk.clone();
+    disk.damage(&file("manifest"), |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert_eq!(refused(&disk), (file("manifest"), 0));
+}
+
+#[test]
+fn a_moved_copy_is_the_present_one_only_when_it_is_durable() {
+    let mut world = long_log(1);
+    let pinned = world.storage.oldest_pinned().unwrap();
+    assert_eq!((pinned.group, pinned.first), (GROUP, 1));
+    world.storage.relocate(GROUP);
+    assert_eq!(world.storage.oldest_pinned(), None);
+    world.settle();
+    assert!(world.storage.pending_bytes() > 1500);
+    while world.storage.cut().is_none() {
+        world.settle();
+    }
+    let writes = world.take_writes();
+    let read_from = |world: &mut World| {
+        world.storage.read_entries(ReadToken(1), GROUP, 1, 1, 1);
+        let work = world.storage.take_work();
+        let [(id, DiskWork::Read { file, .. })] = &work[..] else { panic!("{work:?}") };
+        let error = DiskError { action: "read", file: file.clone(), is_full: false, message: String::new() };
+        world.storage.complete(*id, Err(error));
+        world.storage.take_events();
+        file.clone()
+    };
+    assert_eq!(read_from(&mut world), file(FIRST));
+    world.carry_out(&writes[0].1);
+    world.storage.complete(writes[0].0, Ok(DiskDone::Done));
+    world.pump();
+    assert_ne!(read_from(&mut world), file(FIRST));
+    world.settle_all();
+    world.storage.read_entries(ReadToken(2), GROUP, 1, 3, usize::MAX);
+    world.settle();
+    world.check_reads();
+}
+
+#[test]
+fn a_moved_copy_of_a_truncated_entry_brings_nothing_back() {
+    let mut world = long_log(1);
+    world.storage.relocate(GROUP);
+    world.settle();
+    world.append(Record::Truncate { group: GROUP, from: 3 });
+    append(&mut world, 3, 5, 2, 200);
+    world.settle_all();
+    let (disk, history, written) = world.crash(Crash::Kill, &mut fastrand::Rng::with_seed(0));
+    let world = World::open(disk, 2).unwrap();
+    assert!(is_explained(&world.recovered, &history, written));
+    assert_eq!(last_of(&world), 5);
+}
+
+#[test]
+fn a_segment_goes_only_when_a_durable_manifest_has_forgotten_it_and_its_bytes_are_never_believed() {
+    let mut world = long_log(1);
+    world.begin_snapshot(GROUP, 118, b"state");
+    world.settle();
+    assert_eq!(world.mark_stored(), 1);
+    world.settle_all();
+    world.storage.compact(GROUP);
+    assert_eq!(world.storage.oldest_pinned(), None);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut index = 121;
+    while world.disk.content(&file(FIRST)).is_some() {
+        let mut disk = world.disk.clone();
+        disk.power_cut(&mut random);
+        assert!(World::open(disk, 5).is_ok());
+        if !world.step(&mut random) {
+            write(&mut world, index, index, 1, 1500);
+            index += 1;
+        }
+    }
+    world.settle();
+    // The freed file was filled ahead of the next switch; go on until it is the log again.
+    let recycled = |world: &World| {
+        let active = world.disk.names().into_iter().rfind(|name| name.0.starts_with("segment-")).unwrap();
+        let content = world.disk.content(&active).unwrap();
+        let nonce = &content[32..48];
+        content.chunks(4096).any(|block| block.starts_with(b"raftbtch") && &block[40..56] != nonce)
+    };
+    while !recycled(&world) {
+        write(&mut world, index, index, 1, 1500);
+        index += 1;
+    }
+    let (disk, history, written) = world.crash(Crash::PowerCut, &mut random);
+    let world = World::open(disk, 6).unwrap();
+    assert!(is_explained(&world.recovered, &history, written));
+    assert_eq!(world.recovered.groups[0].first_entry.as_ref(), Some(&entry(1, 0, 1500)));
+    assert_eq!(last_of(&world), index - 1);
+}
+
+#[test]
+fn a_full_disk_refuses_in_time_and_recovers_by_itself() {
+    let mut world = ready(Disk::default(), 1);
+    world.settle();
+    let mut index = 1;
+    while world.disk.content(&file("segment-0000000002")).is_none() {
+        world.disk.is_full = world.disk.names().iter().any(|name| name.0.starts_with("spare-"));
+        write(&mut world, index, index, 1, 1500);
+        index += 1;
+    }
+    // The switch itself needs no new bytes, but for the manifest, which waits.
+    assert!(!world.storage.has_room());
+    assert_eq!(world.storage.cut(), None);
+    assert_eq!(world.storage.failure(), None);
+    assert_eq!(world.storage.deadline(), Time(0));
+    let mut now = Time(5);
+    for _ in 0..3 {
+        world.storage.tick(now);
+        now = world.storage.deadline().max(now + Duration::from_secs(1));
+        world.settle();
+        assert!(!world.storage.has_room());
+    }
+    world.disk.is_full = false;
+    for _ in 0..3 {
+        world.storage.tick(now);
+        world.settle();
+        now = now + Duration::from_secs(2);
+    }
+    assert!(world.storage.has_room());
+    assert_eq!(world.storage.deadline(), Time::NEVER);
+    write(&mut world, index, index + 40, 1, 1500);
+    assert_eq!(world.storage.durable_index(GROUP), index + 40);
+}
+
+#[test]
+fn an_entry_longer_than_a_segment_gets_a_longer_one() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 2, 1, 100);
+    write(&mut world, 3, 3, 1, 300_000);
+    write(&mut world, 4, 4, 1, 10);
+    let (disk, history, written) = world.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(1));
+    let world = World::open(disk, 2).unwrap();
+    assert!(is_explained(&world.recovered, &history, written));
+    assert_eq!(last_of(&world), 4);
+}
+
+#[test]
+fn a_read_is_right_whatever_happens_meanwhile() {
+    let mut world = long_log(1);
+    let read = |world: &mut World, from, through, bytes| {
+        world.storage.read_entries(ReadToken(9), GROUP, from, through, bytes);
+    };
+    let answer = |world: &mut World| -> Result<Vec<Entry>, ReadError> {
+        world.settle();
+        let events = std::mem::take(&mut world.events);
+        let answers = events.into_iter().filter_map(|event| match event {
+            StorageEvent::EntriesRead { token: ReadToken(9), entries, .. } => Some(entries),
+            _ => None,
+        });
+        let mut answers: Vec<_> = answers.collect();
+        assert_eq!(answers.len(), 1);
+        answers.remove(0)
+    };
+    read(&mut world, 2, 119, usize::MAX);
+    let entries = answer(&mut world).unwrap();
+    assert_eq!(entries, (2..=119).map(|index| entry(index, 1, 1500)).collect::<Vec<_>>());
+    read(&mut world, 2, 119, 4000);
+    assert_eq!(answer(&mut world).unwrap().len(), 2);
+    read(&mut world, 50, 119, 1);
+    assert_eq!(answer(&mut world).unwrap(), [entry(50, 1, 1500)]);
+    read(&mut world, 121, 121, 1);
+    assert_eq!(answer(&mut world), Err(ReadError::NotThere { group: GROUP, index: 121 }));
+    // What is truncated meanwhile is gone; what is before is not.
+    read(&mut world, 100, 120, usize::MAX);
+    world.append(Record::Truncate { group: GROUP, from: 110 });
+    assert_eq!(answer(&mut world), Err(ReadError::Changed { group: GROUP }));
+    read(&mut world, 100, 120, usize::MAX);
+    assert_eq!(answer(&mut world).unwrap().len(), 10);
+    read(&mut world, 1, 109, usize::MAX);
+    world.append(Record::Truncate { group: GROUP, from: 109 + 1 - 1 });
+    assert_eq!(answer(&mut world), Err(ReadError::Changed { group: GROUP }));
+    read(&mut world, 1, 20, usize::MAX);
+    world.append(Record::Truncate { group: GROUP, from: 60 });
+    assert_eq!(answer(&mut world).unwrap().len(), 20);
+    // Damage is told as such.
+    let offset = batch_offsets(&world.disk, &file(FIRST))[10];
+    world.disk.damage(&file(FIRST), |bytes| bytes[offset + 1000] ^= 1);
+    read(&mut world, 1, 40, usize::MAX);
+    assert!(matches!(answer(&mut world), Err(ReadError::Storage(StorageError::Corrupt { .. }))));
+}
+
+#[test]
+fn another_owner_a_refused_directory_and_a_newer_version_are_told_apart() {
+    let mut world = ready(Disk::default(), 1);
+    let open = |disk: &Disk, change: fn(&mut crate::storage::StorageOptions)| {
+        let mut options = options();
+        change(&mut options);
+        World::open_with(disk.clone(), 2, options).map(|_| ())
+    };
+    let other = open(&world.disk, |options| options.server = ServerId(2));
+    assert!(matches!(other, Err(StorageError::Foreign { what: "server", .. })), "{other:?}");
+    let other = open(&world.disk, |options| options.cluster = ClusterId::new("other").unwrap());
+    assert!(matches!(other, Err(StorageError::Foreign { what: "cluster", .. })), "{other:?}");
+    let other = open(&world.disk, |options| options.segment_bytes = 5000);
+    assert!(matches!(other, Err(StorageError::Option { .. })), "{other:?}");
+    let mut newer = world.disk.clone();
+    newer.damage(&file("manifest"), |bytes| bytes[8] = 2);
+    assert!(matches!(open(&newer, |_| ()), Err(StorageError::UnknownVersion { version: 2, .. })));
+    let mut newer = world.disk.clone();
+    newer.damage(&file(FIRST), |bytes| bytes[8] = 2);
+    assert!(matches!(open(&newer, |_| ()), Err(StorageError::UnknownVersion { version: 2, .. })));
+
+    world.storage.refuse_directory("it is a copy".into());
+    world.settle();
+    assert!(world.events.contains(&StorageEvent::DirectoryRefused));
+    let (disk, ..) = world.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(1));
+    assert_eq!(open(&disk, |_| ()), Err(StorageError::Refused { reason: "it is a copy".into() }));
+}
+
+#[test]
+fn identity_incarnations_and_peers_are_remembered() {
+    let mut disk = Disk::default();
+    let mut history = Vec::new();
+    let peer = Identity([9; 16]);
+    let mut identity = None;
+    for number in 1..=5 {
+        let mut world = ready(disk, number);
+        assert_eq!(*identity.get_or_insert(world.recovered.identity), world.recovered.identity);
+        history.push(world.recovered.incarnation);
+        assert_eq!(world.recovered.incarnation.number, number);
+        assert_eq!(world.recovered.history, history);
+        let remembered = Incarnation { number: number - 1, nonce: 3 };
+        assert_eq!(world.recovered.peers.get(&peer), Some(&remembered).filter(|_| number > 1));
+        let incarnation = Incarnation { number, nonce: 3 };
+        world.append(Record::PeerIncarnation { identity: peer, incarnation });
+        world.settle_all();
+        disk = world.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(number)).0;
+    }
+}
+
+/// The bytes of the snapshot that the world marked last, and the host's bytes in it.
+fn read_snapshot(world: &mut World) -> Vec<u8> {
+    let meta = world.storage.snapshot(GROUP).unwrap().0.clone();
+    let mut file = Vec::new();
+    while (file.len() as u64) < meta.file_bytes {
+        world.storage.read_snapshot(ReadToken(3), GROUP, &meta, file.len() as u64, 700);
+        world.settle();
+        let Some(StorageEvent::SnapshotRead { bytes: Ok(bytes), .. }) = world.events.pop() else { panic!() };
+        file.extend_from_slice(&bytes);
+    }
+    file
+}
+
+#[test]
+fn a_snapshot_goes_from_one_server_to_another_in_checked_chunks() {
+    let mut source = ready(Disk::default(), 1);
+    write(&mut source, 1, 20, 1, 100);
+    let data: Vec<u8> = (0..9000_u32).map(|at| (at * 17) as u8).collect();
+    source.begin_snapshot(GROUP, 15, &data);
+    source.settle();
+    let progress = source.events.iter().filter(|event| matches!(event, StorageEvent::SnapshotProgress { .. })).count();
+    assert_eq!(progress, 1 + 9);
+    source.mark_stored();
+    source.settle_all();
+    let bytes = read_snapshot(&mut source);
+    let meta = source.storage.snapshot(GROUP).unwrap().0.clone();
+
+    let mut target = ready(Disk::default(), 2);
+    write(&mut target, 1, 3, 1, 100);
+    target.storage.begin_receive(GROUP, meta.clone());
+    let chunks: Vec<bytes::Bytes> = bytes.chunks(900).map(bytes::Bytes::copy_from_slice).collect();
+    let mut offset = 0;
+    for chunk in &chunks {
+        let crc = crc32c::crc32c(chunk);
+        let send = |target: &mut World, offset, crc| target.storage.receive_chunk(GROUP, offset, chunk.clone(), crc);
+        assert!(matches!(send(&mut target, offset, crc ^ 1), Err(SnapshotError::Damaged { .. })));
+        assert!(matches!(send(&mut target, offset + 1, crc), Err(SnapshotError::OutOfOrder { .. })));
+        assert_eq!(send(&mut target, offset, crc), Ok(()));
+        offset += chunk.len() as u64;
+        // A new stream of the same snapshot goes on where the last one broke off.
+        target.storage.begin_receive(GROUP, meta.clone());
+        assert_eq!(target.storage.received_bytes(GROUP, &meta), Some(offset));
+    }
+    target.settle();
+    assert_eq!(target.mark_stored(), 1);
+    target.settle_all();
+    target.storage.compact(GROUP);
+    assert_eq!((target.storage.last_index(GROUP), target.storage.durable_index(GROUP)), (15, 15));
+    assert_eq!(read_snapshot(&mut target), bytes);
+    let mut reader = SnapshotReader::new(GROUP);
+    let host: Vec<u8> = chunks.into_iter().flat_map(|chunk| reader.push(chunk).unwrap()).flatten().collect();
+    assert_eq!((host, reader.finish()), (data, Ok(())));
+    // A stale one is refused.
+    target.storage.begin_receive(GROUP, meta.clone());
+    target.pump();
+    assert!(matches!(target.events.last(), Some(StorageEvent::SnapshotFailed { origin: SnapshotOrigin::Peer, .. })));
+
+    let (disk, history, written) = target.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(1));
+    let target = World::open(disk.clone(), 3).unwrap();
+    assert!(is_explained(&target.recovered, &history, written));
+    assert_eq!(target.recovered.groups[0].lineage, Some(LINEAGE));
+    // A marked snapshot that is damaged or gone means that entries are lost.
+    let name = target.recovered.groups[0].snapshot.as_ref().unwrap().1.clone();
+    for at in [0, 30, bytes.len() / 2, bytes.len() - 1] {
+        let mut damaged = disk.clone();
+        damaged.damage(&name, |bytes| bytes[at] ^= 1);
+        assert_eq!(refused(&damaged).0, name);
+    }
+    let mut missing = disk;
+    missing.remove(&name);
+    assert_eq!(refused(&missing), (name, 0));
+}
+
+#[test]
+fn every_flipped_byte_of_a_snapshot_file_is_told() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 5, 1, 20);
+    world.begin_snapshot(GROUP, 4, b"twenty bytes of data");
+    world.settle();
+    world.mark_stored();
+    world.settle_all();
+    let bytes = read_snapshot(&mut world);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        let mut reader = SnapshotReader::new(GROUP);
+        let result =
+            damaged.chunks(7).try_for_each(|piece| reader.push(bytes::Bytes::copy_from_slice(piece)).map(drop));
+        assert!(result.and_then(|()| reader.finish()).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_stored_leaves_the_log_as_it_is() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 5, 1, 100);
+    world.disk.is_full = true;
+    world.begin_snapshot(GROUP, 5, b"data");
+    world.settle();
+    let failed = world.events.iter().any(|event| {
+        matches!(event, StorageEvent::SnapshotFailed { error: SnapshotError::Disk(error), .. } if error.is_full)
+    });
+    assert!(failed);
+    assert_eq!(world.storage.failure(), None);
+    write(&mut world, 6, 6, 1, 100);
+    assert!(world.disk.names().iter().all(|name| !name.0.starts_with("snapshot-")));
+}
+
+#[test]
+fn leftovers_go_and_foreign_files_stay() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 5, 1, 100);
+    world.begin_snapshot(GROUP, 5, b"never marked");
+    world.settle();
+    let mut disk = world.crash(Crash::Kill, &mut fastrand::Rng::with_seed(1)).0;
+    for name in ["lock", "manifest.new", "segment-0000000009", "snapshot-new-1-1"] {
+        disk.step(&crate::types::DiskStep::Create { file: file(name), data: bytes::Bytes::from_static(b"x") }).unwrap();
+    }
+    let world = ready(disk, 2);
+    let names: Vec<String> = world.disk.names().into_iter().map(|name| name.0).collect();
+    assert_eq!(
+        names.iter().filter(|name| !name.starts_with("spare-")).collect::<Vec<_>>(),
+        ["lock", "manifest", FIRST]
+    );
+}

@@ -32,7 +32,7 @@ pub(super) fn entry(index: Index, term: u64, length: usize) -> Entry {
     let payload: Vec<u8> = (0..length).map(|at| (at as u64 * 7 + index * 31 + term) as u8).collect();
     let kind = match index {
         1 => EntryKind::Formation,
-        _ if index % 11 == 0 => EntryKind::Configuration,
+        _ if index.is_multiple_of(11) => EntryKind::Configuration,
         _ => EntryKind::Command,
     };
     Entry::new(Position { term, index }, LogTime(index * 10 + term), kind, payload.into())
@@ -253,11 +253,13 @@ impl World {
         while self.step(&mut random) {}
     }
 
-    /// Cuts and settles until everything appended is durable.
+    /// Cuts and settles until everything appended is durable, or a full disk is in the way.
     pub(super) fn settle_all(&mut self) {
         self.settle();
-        while self.storage.pending_bytes() > 0 {
-            self.storage.cut();
+        let mut idle = 0;
+        while self.storage.pending_bytes() > 0 && idle < 3 {
+            // A switch of segments takes one round without a write.
+            idle = if self.storage.cut().is_some() { 0 } else { idle + 1 };
             self.settle();
         }
     }
@@ -316,11 +318,11 @@ impl World {
     pub(super) fn mark_stored(&mut self) -> usize {
         let mut marked = 0;
         for event in std::mem::take(&mut self.events) {
-            if let StorageEvent::SnapshotStored { group, meta, first_entry, lineage, .. } = event {
-                if meta.position.index > self.group(group).snapshot_index() {
-                    self.append(Record::Snapshot { group, meta, first_entry, lineage });
-                    marked += 1;
-                }
+            if let StorageEvent::SnapshotStored { group, meta, first_entry, lineage, .. } = event
+                && meta.position.index > self.group(group).snapshot_index()
+            {
+                self.append(Record::Snapshot { group, meta, first_entry, lineage });
+                marked += 1;
             }
         }
         marked
