@@ -4,4 +4,5 @@ mod crash;
 mod disk;
 mod golden;
 mod rules;
+mod snapshots;
 mod world;

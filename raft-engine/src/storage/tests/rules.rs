@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use super::disk::Disk;
-use super::world::{Crash, LINEAGE, World, entry, is_explained, options};
-use crate::storage::{
-    ReadError, ReadToken, Record, SnapshotError, SnapshotOrigin, SnapshotReader, StorageError, StorageEvent,
-};
+use super::world::{Crash, World, entry, is_explained, options};
+use crate::storage::{ReadError, ReadToken, Record, StorageError, StorageEvent};
 use crate::types::{
     ClusterId, DiskDone, DiskError, DiskWork, Entry, FileName, GroupId, Identity, Incarnation, Index, ServerId, Time,
 };
 
-const GROUP: GroupId = GroupId(1);
+pub(super) const GROUP: GroupId = GroupId(1);
 
-fn ready(disk: Disk, seed: u64) -> World {
+pub(super) fn ready(disk: Disk, seed: u64) -> World {
     let mut world = World::open(disk, seed).unwrap();
     world.settle();
     assert!(world.is_ready);
@@ -26,12 +24,12 @@ fn append(world: &mut World, from: Index, through: Index, term: u64, length: usi
 }
 
 /// Appends, cuts and makes durable one write.
-fn write(world: &mut World, from: Index, through: Index, term: u64, length: usize) {
+pub(super) fn write(world: &mut World, from: Index, through: Index, term: u64, length: usize) {
     append(world, from, through, term, length);
     world.settle_all();
 }
 
-fn file(name: &str) -> FileName {
+pub(super) fn file(name: &str) -> FileName {
     FileName(name.into())
 }
 
@@ -40,7 +38,7 @@ fn last_of(world: &World) -> Index {
 }
 
 /// Opens, expects corruption, and that no byte was changed by it.
-fn refused(disk: &Disk) -> (FileName, u64) {
+pub(super) fn refused(disk: &Disk) -> (FileName, u64) {
     match World::open(disk.clone(), 99).map(|_| ()) {
         Err(StorageError::Corrupt { file, offset, .. }) => (file, offset),
         other => panic!("corruption was not refused: {other:?}"),
@@ -478,114 +476,6 @@ fn identity_incarnations_and_peers_are_remembered() {
         world.settle_all();
         disk = world.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(number)).0;
     }
-}
-
-/// The bytes of the snapshot that the world marked last, and the host's bytes in it.
-fn read_snapshot(world: &mut World) -> Vec<u8> {
-    let meta = world.storage.snapshot(GROUP).unwrap().0.clone();
-    let mut file = Vec::new();
-    while (file.len() as u64) < meta.file_bytes {
-        world.storage.read_snapshot(ReadToken(3), GROUP, &meta, file.len() as u64, 700);
-        world.settle();
-        let Some(StorageEvent::SnapshotRead { bytes: Ok(bytes), .. }) = world.events.pop() else { panic!() };
-        file.extend_from_slice(&bytes);
-    }
-    file
-}
-
-#[test]
-fn a_snapshot_goes_from_one_server_to_another_in_checked_chunks() {
-    let mut source = ready(Disk::default(), 1);
-    write(&mut source, 1, 20, 1, 100);
-    let data: Vec<u8> = (0..9000_u32).map(|at| (at * 17) as u8).collect();
-    source.begin_snapshot(GROUP, 15, &data);
-    source.settle();
-    let progress = source.events.iter().filter(|event| matches!(event, StorageEvent::SnapshotProgress { .. })).count();
-    assert_eq!(progress, 1 + 9);
-    source.mark_stored();
-    source.settle_all();
-    let bytes = read_snapshot(&mut source);
-    let meta = source.storage.snapshot(GROUP).unwrap().0.clone();
-
-    let mut target = ready(Disk::default(), 2);
-    write(&mut target, 1, 3, 1, 100);
-    target.storage.begin_receive(GROUP, meta.clone());
-    let chunks: Vec<bytes::Bytes> = bytes.chunks(900).map(bytes::Bytes::copy_from_slice).collect();
-    let mut offset = 0;
-    for chunk in &chunks {
-        let crc = crc32c::crc32c(chunk);
-        let send = |target: &mut World, offset, crc| target.storage.receive_chunk(GROUP, offset, chunk.clone(), crc);
-        assert!(matches!(send(&mut target, offset, crc ^ 1), Err(SnapshotError::Damaged { .. })));
-        assert!(matches!(send(&mut target, offset + 1, crc), Err(SnapshotError::OutOfOrder { .. })));
-        assert_eq!(send(&mut target, offset, crc), Ok(()));
-        offset += chunk.len() as u64;
-        // A new stream of the same snapshot goes on where the last one broke off.
-        target.storage.begin_receive(GROUP, meta.clone());
-        assert_eq!(target.storage.received_bytes(GROUP, &meta), Some(offset));
-    }
-    target.settle();
-    assert_eq!(target.mark_stored(), 1);
-    target.settle_all();
-    target.storage.compact(GROUP);
-    assert_eq!((target.storage.last_index(GROUP), target.storage.durable_index(GROUP)), (15, 15));
-    assert_eq!(read_snapshot(&mut target), bytes);
-    let mut reader = SnapshotReader::new(GROUP);
-    let host: Vec<u8> = chunks.into_iter().flat_map(|chunk| reader.push(chunk).unwrap()).flatten().collect();
-    assert_eq!((host, reader.finish()), (data, Ok(())));
-    // A stale one is refused.
-    target.storage.begin_receive(GROUP, meta.clone());
-    target.pump();
-    assert!(matches!(target.events.last(), Some(StorageEvent::SnapshotFailed { origin: SnapshotOrigin::Peer, .. })));
-
-    let (disk, history, written) = target.crash(Crash::PowerCut, &mut fastrand::Rng::with_seed(1));
-    let target = World::open(disk.clone(), 3).unwrap();
-    assert!(is_explained(&target.recovered, &history, written));
-    assert_eq!(target.recovered.groups[0].lineage, Some(LINEAGE));
-    // A marked snapshot that is damaged or gone means that entries are lost.
-    let name = target.recovered.groups[0].snapshot.as_ref().unwrap().1.clone();
-    for at in [0, 30, bytes.len() / 2, bytes.len() - 1] {
-        let mut damaged = disk.clone();
-        damaged.damage(&name, |bytes| bytes[at] ^= 1);
-        assert_eq!(refused(&damaged).0, name);
-    }
-    let mut missing = disk;
-    missing.remove(&name);
-    assert_eq!(refused(&missing), (name, 0));
-}
-
-#[test]
-fn every_flipped_byte_of_a_snapshot_file_is_told() {
-    let mut world = ready(Disk::default(), 1);
-    write(&mut world, 1, 5, 1, 20);
-    world.begin_snapshot(GROUP, 4, b"twenty bytes of data");
-    world.settle();
-    world.mark_stored();
-    world.settle_all();
-    let bytes = read_snapshot(&mut world);
-    for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x10;
-        let mut reader = SnapshotReader::new(GROUP);
-        let result =
-            damaged.chunks(7).try_for_each(|piece| reader.push(bytes::Bytes::copy_from_slice(piece)).map(drop));
-        assert!(result.and_then(|()| reader.finish()).is_err(), "byte {at}");
-    }
-}
-
-#[test]
-fn a_snapshot_that_cannot_be_stored_leaves_the_log_as_it_is() {
-    let mut world = ready(Disk::default(), 1);
-    write(&mut world, 1, 5, 1, 100);
-    world.disk.is_full = true;
-    world.begin_snapshot(GROUP, 5, b"data");
-    world.settle();
-    let failed = world.events.iter().any(|event| {
-        matches!(event, StorageEvent::SnapshotFailed { error: SnapshotError::Disk(error), .. } if error.is_full)
-    });
-    assert!(failed);
-    assert_eq!(world.storage.failure(), None);
-    write(&mut world, 6, 6, 1, 100);
-    assert!(world.disk.names().iter().all(|name| !name.0.starts_with("snapshot-")));
 }
 
 #[test]
