@@ -37,8 +37,11 @@ class Group:
         """The server that it is on."""
         self.group_id: int = id
         """The group's id in its cluster."""
-        self.aio: AsyncGroup = AsyncGroup(self)
+
+    @property
+    def aio(self) -> AsyncGroup:
         """The same methods for asyncio."""
+        return AsyncGroup(self)
 
     # ---- Proposals ----
 
@@ -109,7 +112,7 @@ class Group:
         return one(batch.wait(timeout)).index
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> int:
-        """Waits until this server knows who leads, which may be itself; says who. Only `leader` in the status is newer."""
+        """Waits until this server knows who leads, which may be itself; says who."""
         refuse_in_callback("wait_for_leader")
         batch = Waited(1)
         self._bridge.wait_for_leader(batch)
@@ -151,7 +154,7 @@ class AsyncGroup:
     """
 
     def __init__(self, group: Group) -> None:
-        """Made with its group."""
+        """Made by `Group.aio`."""
         self._group = group
 
     def propose(self, data: Bytes, timeout: Optional[float] = None) -> asyncio.Future[Applied]:

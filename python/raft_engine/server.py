@@ -109,8 +109,8 @@ class Server:
         Everything acknowledged is durable anyway. Closing again does nothing. Raises `InCallback` and `Forked`.
         """
         refuse_in_callback("close")
-        self._finalizer.detach()
         _close(self._native, self._thread, self._bridges)
+        self._finalizer.detach()
 
     async def aclose(self) -> None:
         """As `close`, without holding the event loop."""
