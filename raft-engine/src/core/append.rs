@@ -17,8 +17,11 @@ impl Raft {
         entries: Vec<Entry>,
     ) {
         if term < self.hard_state.term {
-            // The term in the answer is what matters: it makes a leader that lost its place step down.
-            return self.conflict(from, number, previous);
+            // The term in the answer is what matters: it makes a leader that lost its place step down. The number must
+            // not be repeated: by now its sender may lead this very term, and count its requests anew.
+            let outcome = AppendOutcome::Conflict { previous: 0, hint: Position::default(), last: 0 };
+            let term = self.hard_state.term;
+            return self.send_after(Mark(0), from, Message::AppendReply { term, number: 0, outcome });
         }
         self.hear_leader(now, from);
         let end = previous.index + entries.len() as u64;

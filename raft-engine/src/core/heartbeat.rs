@@ -99,10 +99,13 @@ impl Raft {
     }
 
     pub(super) fn on_heartbeat(&mut self, now: Time, from: ServerId, term: Term, round: u64, commit: Index) {
-        if term == self.hard_state.term {
+        let is_current = term == self.hard_state.term;
+        if is_current {
             self.hear_leader(now, from);
             self.learn_commit(commit);
         }
+        // A round of an earlier term is not confirmed: by now its sender may lead this very term, and count anew.
+        let round = if is_current { round } else { 0 };
         self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round });
     }
 

@@ -110,7 +110,8 @@ impl Raft {
         outcome: AppendOutcome,
     ) {
         let last = self.log.last().index;
-        if term != self.hard_state.term {
+        // Number 0 answers a request of an earlier term: it only tells of the term.
+        if term != self.hard_state.term || number == 0 {
             return;
         }
         let Role::Leader(leader) = &mut self.role else { return };

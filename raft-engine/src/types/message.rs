@@ -53,7 +53,8 @@ pub enum Message {
     AppendReply {
         /// The follower's term.
         term: Term,
-        /// The number of the request answered (the latest, where one answer serves several).
+        /// The number of the request answered (the latest, where one answer serves several); 0 where the request was
+        /// of an earlier term, in which case only the term counts.
         number: u64,
         /// Whether the logs met.
         outcome: AppendOutcome,
@@ -72,7 +73,7 @@ pub enum Message {
     HeartbeatReply {
         /// The follower's term.
         term: Term,
-        /// The round confirmed.
+        /// The round confirmed; 0 where it was of an earlier term, and confirms nothing.
         round: u64,
     },
 }

@@ -87,3 +87,25 @@ fn a_single_server_reads_at_once() {
     cluster.settle();
     assert_eq!(cluster.nodes[&1].reads.len(), 1);
 }
+
+#[test]
+fn a_request_of_an_earlier_term_confirms_nothing_in_the_next() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let old = cluster.raft(1).hard_state().term;
+    cluster.elect(1);
+    // A round and a request of the earlier term, numbered beyond those of this one, come late.
+    let now = cluster.now;
+    let previous = Position { term: 0, index: 1 };
+    for message in [
+        Message::Heartbeat { term: old, round: 1_000, commit: 1 },
+        Message::Append { term: old, number: 1_000, previous, commit: 1, entries: Vec::new() },
+    ] {
+        cluster.raft(2).receive(now, ServerId(1), message);
+    }
+    cluster.settle();
+    cluster.isolate(1);
+    cluster.raft(1).read(7).expect("it leads");
+    cluster.settle();
+    assert!(cluster.nodes[&1].reads.is_empty(), "nobody confirmed it");
+}
