@@ -223,21 +223,18 @@ def _is_name(name: bytes) -> bool:
 
 
 def _client(call: Call) -> Answer:
-    client = call.client
-    match call.words:
-        case [b"id"]:
-            return _done(resp.integer(client.id))
-        case [b"getname"]:
-            return _done(resp.bulk(client.name) if client.name else resp.nil(client.version))
-        case [b"setname", _]:
-            if not _is_name(call.arguments[2]):
-                return _failure(BAD_NAME)
-            client.name = call.arguments[2]
-            return _done(resp.simple("OK"))
-        case [b"setinfo", b"lib-name" | b"lib-ver", _]:
-            return _done(resp.simple("OK"))
-        case [b"setinfo", _, _]:
-            return _failure("ERR Unrecognized option")
+    client, words = call.client, call.words
+    if words == [b"id"]:
+        return _done(resp.integer(client.id))
+    if words == [b"getname"]:
+        return _done(resp.bulk(client.name) if client.name else resp.nil(client.version))
+    if words[0] == b"setname" and len(words) == 2:
+        if not _is_name(call.arguments[2]):
+            return _failure(BAD_NAME)
+        client.name = call.arguments[2]
+        return _done(resp.simple("OK"))
+    if words[0] == b"setinfo" and len(words) == 3:
+        return _done(resp.simple("OK")) if words[1] in (b"lib-name", b"lib-ver") else _failure("ERR Unrecognized option")
     return _unknown_subcommand(call)
 
 

@@ -190,7 +190,7 @@ class Machine:
         words = _list_of(command, 2)
         if any(len(value) > VALUE_BYTES_MAX for value in words[1::2]):
             return TOO_LONG
-        for key, value in zip(words[::2], words[1::2], strict=True):
+        for key, value in zip(words[::2], words[1::2]):
             self._put(key, value)
         return OK
 

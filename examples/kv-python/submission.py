@@ -1,0 +1,188 @@
+"""From requests to Raft and back: what all clients asked within one turn of the event loop becomes one proposed batch and
+one linearizable read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING
+
+import raft_engine
+
+import commands
+import machine
+import resp
+from commands import ServerView
+from replica import Replica
+
+if TYPE_CHECKING:
+    from connection import Connection
+
+BATCH_BYTES_MAX = 1 << 20
+# Reads under way. What comes meanwhile gathers for the next one.
+READS_IN_FLIGHT_MAX = 4
+
+
+class Place(enum.Enum):
+    """Where a request stands."""
+
+    ANSWERED = 1
+    IN_LOG = 2  # proposed, or about to be
+    IN_READ = 3  # waits until the state is fresh enough
+    READY = 4  # the state is: looked up when it is this request's turn and there is room for the answer
+
+
+class Request:
+    """One request that could not be answered at once."""
+
+    __slots__ = ("answer", "command", "connection", "cost_bytes", "is_write", "place", "version")
+
+    def __init__(self, connection: Connection, version: int, place: Place) -> None:
+        self.connection = connection
+        self.version = version
+        self.place = place
+        self.is_write = False
+        self.command = b""
+        self.cost_bytes = 0
+        self.answer = b""
+
+
+class Submission:
+    """The requests of all connections on their way through Raft."""
+
+    def __init__(self, replica: Replica, server: ServerView, entry_bytes_max: int) -> None:
+        self.leads = False
+        self.open_count = 0
+        self._replica = replica
+        self._server = server
+        self._entry_bytes_max = entry_bytes_max
+        self._group: raft_engine.AsyncGroup | None = None
+        self._loop = asyncio.get_running_loop()
+        self._is_scheduled = False
+        self._batch: list[Request] = []
+        self._batch_bytes = 0
+        self._open_bytes = 0
+        self._gathering: list[Request] = []
+        self._reads_in_flight = 0
+
+    def attach(self, group: raft_engine.AsyncGroup) -> None:
+        """The group that it all goes to, once it is started."""
+        self._group = group
+
+    # ---- In ----
+
+    def write(self, request: Request) -> None:
+        """Takes a request to be proposed, or answers it with why not."""
+        if not self.leads:
+            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            return
+        length = len(request.command)
+        if length > self._entry_bytes_max:
+            text = "ERR the request is longer than an entry may be (max_entry_bytes)"
+            request.connection.answered(request, resp.error(text))
+            return
+        if self._batch and self._batch_bytes + length > BATCH_BYTES_MAX:
+            self._propose()
+        self._batch.append(request)
+        self._batch_bytes += length
+        self._open_bytes += length
+        self.open_count += 1
+        self._schedule()
+
+    def read(self, request: Request) -> None:
+        """Takes a request to be read, or answers it with why not."""
+        if not self.leads:
+            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            return
+        self._gathering.append(request)
+        self.open_count += 1
+        self._schedule()
+
+    def answer_bytes(self, command: bytes) -> int:
+        """About how long the result of such a read is going to be."""
+        return self._replica.value_bytes(command[5:]) if command[0] == machine.GET else 0
+
+    def fits_log(self, command: bytes) -> bool:
+        """Whether the result of a read is sure to be short enough for the log, whatever the open writes do.
+
+        They cannot make a value longer by more than their own bytes.
+        """
+        if command[0] == machine.GET:
+            return self.answer_bytes(command) + self._open_bytes + 1 <= machine.RESULT_BYTES_MAX
+        return command[0] in (machine.EXISTS, machine.LENGTH, machine.COUNT)
+
+    def look_up(self, request: Request) -> bytes:
+        """Answers a read that is ready from the state as it is now."""
+        return machine.reply(self._replica.look_up(request.command), request.version)
+
+    # ---- To Raft ----
+
+    def _schedule(self) -> None:
+        """Flushes when every socket that is readable now has been read."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if self._batch:
+            self._propose()
+        if self._gathering and self._reads_in_flight < READS_IN_FLIGHT_MAX:
+            self._read_state()
+
+    def _propose(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        future = self._group.propose_many([request.command for request in batch])
+        future.add_done_callback(lambda future: self._proposed(batch, future))
+
+    def _read_state(self) -> None:
+        requests, self._gathering = self._gathering, []
+        self._reads_in_flight += 1
+        future = self._group.read()
+        future.add_done_callback(lambda future: self._may_read(requests, future))
+
+    # ---- Back ----
+
+    def _proposed(self, batch: list[Request], future: asyncio.Future[list]) -> None:
+        refusal = future.exception()
+        outcomes = [refusal] * len(batch) if refusal is not None else future.result()
+        touched = {}
+        for request, outcome in zip(batch, outcomes):
+            self._open_bytes -= len(request.command)
+            if isinstance(outcome, raft_engine.Applied):
+                answer = machine.reply(outcome.result, request.version)
+            else:
+                answer = self._failure(request, outcome)
+            request.connection.answered(request, answer)
+            touched[request.connection] = None
+        self.open_count -= len(batch)
+        for connection in touched:
+            connection.go_on()
+
+    def _may_read(self, requests: list[Request], future: asyncio.Future[int]) -> None:
+        self._reads_in_flight -= 1
+        refusal = future.exception()
+        touched = {}
+        for request in requests:
+            if refusal is None:
+                request.place = Place.READY
+            else:
+                request.connection.answered(request, self._failure(request, refusal))
+            touched[request.connection] = None
+        self.open_count -= len(requests)
+        for connection in touched:
+            connection.go_on()
+        if self._gathering:
+            self._schedule()
+
+    def _failure(self, request: Request, error: BaseException) -> bytes:
+        if isinstance(error, raft_engine.NotLeader):
+            return commands.not_leader(self._server, error.leader or 0)
+        if isinstance(error, raft_engine.Forming):
+            return resp.error("CLUSTERDOWN the group is not formed yet")
+        if isinstance(error, raft_engine.TooLarge):
+            return resp.error(f"ERR {error}")
+        # Whether a read in the log was applied makes no difference to anyone.
+        is_unknown = request.is_write and not isinstance(error, raft_engine.NotApplied)
+        return resp.error(f"{'UNKNOWN' if is_unknown else 'TRYAGAIN'} {error}")
