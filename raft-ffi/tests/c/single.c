@@ -4,6 +4,11 @@
 static raft_server *server;
 static raft_group *group;
 
+static size_t apply_too_much(void *user, const raft_entry *entries, size_t count, raft_results *results) {
+    (void)user, (void)entries, (void)results;
+    return count + 1;
+}
+
 /* In a callback: what waits is refused, what does not wait is taken. */
 static void from_callback(journal *j, const raft_completion *completion) {
     raft_server *other = NULL;
@@ -307,7 +312,38 @@ int main(void) {
     start = (raft_start){.size = sizeof start, .group = 1, .how = RAFT_START_RESTART, .applied = UINT64_MAX};
     FAILS(RAFT_ERR_GROUP_START, raft_server_start_group(server, &start, &machine, &group, &error));
     CHECK(third.destroyed == 2);
+
+    /* A second group on the same server, whose ends nobody would hear of: only waiting calls are taken. */
+    machine.completed = NULL;
+    machine.notice = NULL;
+    machine.query = NULL;
+    member.address = address_of(1);
+    start = (raft_start){.size = sizeof start, .group = 2, .how = RAFT_START_BOOTSTRAP, .members = &member, .member_count = 1};
+    OK(raft_server_start_group(server, &start, &machine, &group, &error));
+    propose_text(group, "unheard");
+    CHECK(strcmp(third.text, "unheard") == 0);
+    FAILS(RAFT_ERR_MODE, raft_group_propose(group, items, 1, &error));
+    FAILS(RAFT_ERR_MODE, raft_group_read_submit(group, 1, RAFT_READ_STALE, 0, &error));
+    FAILS(RAFT_ERR_MODE, raft_group_snapshot_submit(group, 1, &error));
+    raft_result *result = NULL;
+    FAILS(RAFT_ERR_ARGUMENT, raft_group_query(group, RAFT_READ_STALE, 0, NULL, 0, -1, &result, &error));
+
+    /* A third that says more than can be: it stops, and the others go on. */
+    raft_group *liar = NULL;
+    machine = (raft_state_machine){.size = sizeof machine, .user = &third, .apply = apply_too_much};
+    start.group = 3;
+    OK(raft_server_start_group(server, &start, &machine, &liar, &error));
+    raft_error *failure = NULL;
+    int32_t status;
+    while ((status = raft_group_propose_wait(liar, NULL, 0, -1, NULL, &failure)) == RAFT_ERR_FORMING ||
+           status == RAFT_ERR_NOT_LEADER) {
+        raft_error_free(failure);
+    }
+    CHECK(status == RAFT_ERR_STOPPED && raft_error_outcome(failure) == RAFT_OUTCOME_UNKNOWN);
+    raft_error_free(failure);
+    propose_text(group, ", and on");
     OK(raft_server_free(server, &error));
+    CHECK(third.destroyed == 3);
     third.destroyed = 1;
     journal_end(&third);
     free(text);
