@@ -445,8 +445,10 @@ fn items(first_tag: u64, count: u64) -> Vec<Item> {
 
 #[test]
 fn every_proposal_completes_once_also_when_the_server_closes_under_it() {
+    // Small budgets, so that some are refused, some overloaded, and the flood does not drown the test.
+    let budgets = [("max_entry_bytes", "4096"), ("queue_bytes", "200000"), ("uncommitted_bytes", "1000000")];
     for round in 0..4 {
-        let mut cluster = Cluster::new(1, Dispatch::Threaded, &[]);
+        let mut cluster = Cluster::new(1, Dispatch::Threaded, &budgets);
         cluster.propose("first");
         let node = &cluster.nodes[0];
         let mut accepted = Vec::new();
@@ -458,7 +460,7 @@ fn every_proposal_completes_once_also_when_the_server_closes_under_it() {
         for batch in 0.. {
             match node.group().propose(items(batch * 50, 50)) {
                 Ok(()) => accepted.extend(batch * 50..batch * 50 + 50),
-                Err(Refused::Full { .. }) => (),
+                Err(Refused::Full { .. }) => thread::yield_now(),
                 Err(error) => {
                     assert_eq!(error, Refused::Closed);
                     break;

@@ -73,8 +73,8 @@ fn take_all(inbox: &Inbox<u32, Poll>, poll: &Poll, count: usize) -> Vec<u32> {
         }
         inbox.awake();
         let mut taken = Vec::new();
-        inbox.take(&mut taken);
-        all.append(&mut taken);
+        inbox.take(&mut taken, 0);
+        all.extend(taken.into_iter().map(|(item, _)| item));
     }
     all
 }
@@ -159,9 +159,11 @@ fn a_full_queue_refuses_and_takes_again_when_it_was_drained() {
         inbox.submit(3, 40).unwrap();
         inbox.report(4);
         let mut taken = Vec::new();
-        inbox.take(&mut taken);
-        assert_eq!(taken, [1, 3, 4]);
-        inbox.submit(5, 100).unwrap();
+        inbox.take(&mut taken, 0);
+        assert_eq!(taken, [(1, 60), (3, 40), (4, 0)]);
+        assert_eq!(inbox.submit(5, 1), Err(Rejection::Full), "taken is not handed on");
+        inbox.take(&mut Vec::new(), 60);
+        inbox.submit(5, 60).unwrap();
     });
 }
 

@@ -54,6 +54,9 @@ pub struct Server {
     handle: Arc<Handle>,
 }
 
+/// What the start of a group costs the queue's budget, in bytes.
+const START_BYTES: usize = 64;
+
 /// Closes when the last clone is gone.
 struct Handle {
     open: Arc<Open>,
@@ -148,6 +151,7 @@ impl Server {
             requests: Requests::default(),
             inputs: std::collections::VecDeque::new(),
             spare_inputs: Vec::new(),
+            handed_on_bytes: 0,
             events: Vec::new(),
             completed: Vec::new(),
             work: Vec::new(),
@@ -200,7 +204,7 @@ impl Server {
         let applied = call(|| machine.applied_index()).map_err(|panic| stopped(format!("applied_index {panic}")))?;
         let answer = Arc::new(Waiter::default());
         let start = Box::new(Start { group, machine, applied, how, answer: answer.clone() });
-        shared.submit(Input::Start(start), 0)?;
+        shared.submit(Input::Start(start), START_BYTES)?;
         answer.wait(Duration::MAX).expect("a wait without an end")?;
         let cell = shared.cell(group).ok_or_else(|| stopped("it was closed at once".into()))?;
         Ok(Group::new(shared.clone(), cell))

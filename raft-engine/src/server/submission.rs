@@ -29,8 +29,9 @@ pub(super) struct Inbox<T, W> {
 }
 
 struct State<T> {
-    items: Vec<T>,
-    /// What the requests in `items` cost.
+    /// Everything queued, with what it costs: nothing, for a report.
+    items: Vec<(T, usize)>,
+    /// What the requests cost that the loop has not handed on.
     bytes: usize,
     /// The loop is in its poll, or about to be, and saw this queue empty.
     is_asleep: bool,
@@ -57,7 +58,7 @@ impl<T, W: Wake> Inbox<T, W> {
                 return Err(Rejection::Full);
             }
             state.bytes += cost_bytes;
-            state.items.push(item);
+            state.items.push((item, cost_bytes));
             std::mem::take(&mut state.is_asleep)
         };
         if must_wake {
@@ -94,7 +95,7 @@ impl<T, W: Wake> Inbox<T, W> {
         if state.is_ended {
             return false;
         }
-        state.items.push(item);
+        state.items.push((item, 0));
         may_wake && std::mem::take(&mut state.is_asleep)
     }
 
@@ -107,7 +108,7 @@ impl<T, W: Wake> Inbox<T, W> {
             }
             state.rejection = Some(Rejection::Closed);
             if !state.is_ended {
-                state.items.push(last);
+                state.items.push((last, 0));
             }
             std::mem::take(&mut state.is_asleep)
         };
@@ -116,12 +117,13 @@ impl<T, W: Wake> Inbox<T, W> {
         }
     }
 
-    /// The loop: swaps everything queued for `empty`, an empty vector, and opens the budget again.
-    pub(super) fn take(&self, empty: &mut Vec<T>) {
+    /// The loop: swaps everything queued, each with its cost, for `empty`, an empty vector; and opens the budget by what
+    /// it has handed on of what it took before.
+    pub(super) fn take(&self, empty: &mut Vec<(T, usize)>, handed_on_bytes: usize) {
         debug_assert!(empty.is_empty());
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.items, empty);
-        state.bytes = 0;
+        state.bytes -= handed_on_bytes;
     }
 
     /// The loop, before its poll: whether it may sleep. If so, whatever comes from now on wakes it, once.
@@ -142,10 +144,10 @@ impl<T, W: Wake> Inbox<T, W> {
         state.rejection.get_or_insert(rejection);
         state.is_ended = true;
         state.bytes = 0;
-        std::mem::take(&mut state.items)
+        std::mem::take(&mut state.items).into_iter().map(|(item, _)| item).collect()
     }
 
-    /// Bytes of requests that the loop has not taken.
+    /// Bytes of requests that the loop has not handed on.
     pub(super) fn queued_bytes(&self) -> usize {
         lock(&self.state).bytes
     }

@@ -36,6 +36,9 @@ pub(super) const FIRST_STREAM: usize = 8;
 /// What one carrying-out brings back (bytes sent, dials failed) is handed to the driver at once, so often at most
 /// before other things get their turn.
 const ROUNDS: usize = 8;
+/// Requests of the host are handed on up to so many bytes in a turn, so that under overload, where most are refused, the
+/// disk and the peers do not wait for the refusals.
+const REQUEST_BYTES: usize = 2 << 20;
 /// No sleep is longer: the system counts milliseconds in 32 bits.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -67,9 +70,11 @@ pub(super) struct Turn {
     pub(super) disk: Disk,
     pub(super) requests: Requests,
     /// Taken from the inbox, not handed to the driver yet.
-    pub(super) inputs: VecDeque<Input>,
+    pub(super) inputs: VecDeque<(Input, usize)>,
     /// The inbox's other half.
-    pub(super) spare_inputs: Vec<Input>,
+    pub(super) spare_inputs: Vec<(Input, usize)>,
+    /// What was handed on since the inbox last heard of it, in bytes.
+    pub(super) handed_on_bytes: usize,
     pub(super) events: Vec<Event>,
     pub(super) completed: Vec<Completed>,
     /// Gathered for the dispatch.
@@ -121,7 +126,7 @@ impl Turn {
     fn sleep(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         let deadline = self.driver.deadline().min(self.sockets.deadline());
-        let is_busy = deadline <= now || self.sockets.is_busy() || !self.events.is_empty();
+        let is_busy = deadline <= now || self.sockets.is_busy() || !self.events.is_empty() || !self.inputs.is_empty();
         let timeout = match is_busy || !self.shared.inbox.may_sleep() {
             true => Duration::ZERO,
             false => deadline.since(now).min(LONGEST_SLEEP),
@@ -152,10 +157,19 @@ impl Turn {
     }
 
     fn take_inputs(&mut self) {
-        self.shared.inbox.take(&mut self.spare_inputs);
-        self.inputs.extend(self.spare_inputs.drain(..));
-        while let Some(input) = self.inputs.pop_front() {
-            self.take_input(input);
+        self.shared.inbox.take(&mut self.spare_inputs, std::mem::take(&mut self.handed_on_bytes));
+        // What our own threads report passes the host's requests: it frees what they wait for.
+        let mut reports = std::mem::take(&mut self.spare_inputs);
+        self.inputs.extend(reports.extract_if(.., |(_, cost_bytes)| *cost_bytes > 0));
+        for (report, _) in reports.drain(..) {
+            self.take_input(report);
+        }
+        self.spare_inputs = reports;
+        while self.handed_on_bytes < REQUEST_BYTES
+            && let Some((request, cost_bytes)) = self.inputs.pop_front()
+        {
+            self.handed_on_bytes += cost_bytes;
+            self.take_input(request);
         }
     }
 
@@ -331,7 +345,7 @@ impl Turn {
             publish_stop(&self.shared, reason);
         }
         let left = self.shared.inbox.end(rejection);
-        let inputs: Vec<Input> = self.inputs.drain(..).chain(left).collect();
+        let inputs: Vec<Input> = self.inputs.drain(..).map(|(input, _)| input).chain(left).collect();
         for (_, answer) in std::mem::take(&mut self.starting) {
             answer.complete(Err(refused.clone().into()));
         }
