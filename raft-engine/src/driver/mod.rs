@@ -38,7 +38,9 @@ pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 use self::group::{Group, Phase, Told};
 use self::links::Links;
 use crate::core::{self, Persist};
-use crate::storage::{ReadToken, Record, RecordNumber, RecoveredGroup, Storage, StorageEvent, StorageOptions};
+use crate::storage::{
+    ReadError, ReadToken, Record, RecordNumber, RecoveredGroup, Storage, StorageEvent, StorageOptions,
+};
 use crate::transport::PeerMessage;
 use crate::types::{ClusterId, GroupId, Identity, Incarnation, ReadFiles, ServerId, Time};
 
@@ -344,6 +346,8 @@ impl Driver {
                 StorageEvent::EntriesRead { token, entries, .. } => match self.reads.waiting.remove(&token) {
                     Some(ReadPurpose::Apply(id)) => match entries {
                         Ok(entries) => self.entries_to_deliver(id, entries),
+                        // A snapshot took the place of the log meanwhile: what is to be delivered now is another range.
+                        Err(ReadError::Changed { .. }) => self.entries_to_deliver(id, Vec::new()),
                         Err(error) => {
                             self.stop_group(id, format!("entries to apply cannot be read: {error}"));
                         }
