@@ -597,7 +597,7 @@ typedef struct raft_completion {
 
 /**
  * Something that the host may want to know without having asked. Passed singly: it may grow at its end. Look at a
- * field that came in a later version only if `size` covers it.
+ * field that came in a later version only if `size` covers it. What concerns the server is told to each of its groups.
  */
 typedef struct raft_notice {
     /** The size of the struct that the library passes. */

@@ -256,7 +256,7 @@ pub const RAFT_NOTICE_REFUSED: u32 = 6;
 pub const RAFT_NOTICE_WARNING: u32 = 7;
 
 /// Something that the host may want to know without having asked. Passed singly: it may grow at its end. Look at a
-/// field that came in a later version only if `size` covers it.
+/// field that came in a later version only if `size` covers it. What concerns the server is told to each of its groups.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
