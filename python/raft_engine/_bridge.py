@@ -6,18 +6,17 @@ It hands over and takes plain values, a batch a call.
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import wraps
-from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from . import errors
 from ._native import Entry
 from ._native import SnapshotReader as NativeReader
 from ._requests import Batch, Loops, Requests, tell_loops
+from ._unraisable import report_unraisable
 from .machine import SnapshotReader, StateMachine
 from .types import Applied, Member, Notice, NoticeKind, Role
 
@@ -231,19 +230,3 @@ def _as_bytes(value: object, name: str) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise TypeError(f"`{name}` gave a {type(value).__qualname__}: expected bytes")
-
-
-class _Unraisable:
-    """What `sys.unraisablehook` is told."""
-
-    def __init__(self, error: BaseException, origin: object) -> None:
-        self.exc_type: type[BaseException] = type(error)
-        self.exc_value: Optional[BaseException] = error
-        self.exc_traceback: Optional[TracebackType] = error.__traceback__
-        self.err_msg: Optional[str] = "Exception ignored in"
-        self.object: object = origin
-
-
-def report_unraisable(error: BaseException, origin: object) -> None:
-    """Reports an exception that has nobody to go to."""
-    sys.unraisablehook(_Unraisable(error, origin))

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, Optional, Union
 
 from . import errors
+from ._unraisable import report_unraisable
 from .types import Applied
 
 Outcome = Union[Applied, errors.RaftError]
@@ -97,10 +98,14 @@ class Futures(Batch):
 
     def settle(self, position: int, outcome: Outcome, loops: Loops) -> None:
         future = self.futures[position]
-        if isinstance(outcome, Applied):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
+        try:
+            if isinstance(outcome, Applied):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+        except BaseException as error:
+            # A callback of the host's, which raised what is no `Exception`. Others wait for their ends too.
+            report_unraisable(error, future)
 
 
 class Awaited(Batch):

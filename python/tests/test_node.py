@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import unittest
 from concurrent.futures import wait
+from unittest import mock
 
 import raft_engine
 from raft_engine import LINEARIZABLE, STALE, Role, at_least
@@ -44,6 +46,23 @@ class Requests(NodeTest):
         for thread in threads:
             thread.join()
         self.assertEqual(len(set(results)), 200)
+
+    def test_a_callback_of_a_future_that_exits_harms_nobody(self):
+        gate = threading.Event()
+
+        class Gated(Journal):
+            def apply(self, entries):
+                gate.wait(SECONDS)
+                return super().apply(entries)
+
+        node = self.leader(Gated())
+        with mock.patch("sys.unraisablehook") as hook:
+            futures = node.submit_many([b"a", b"b"])
+            futures[0].add_done_callback(lambda _: sys.exit(3))
+            gate.set()
+            self.assertEqual(futures[1].result(SECONDS).result, b"2")
+        self.assertIs(hook.call_args[0][0].exc_type, SystemExit)
+        self.assertEqual(node.propose(b"c", timeout=SECONDS).result, b"3")
 
     def test_queries_and_reads_are_as_fresh_as_asked_for(self):
         node = self.leader()
