@@ -179,12 +179,16 @@ impl Driver {
         if let Phase::Forming(forming) = &mut group.phase
             && forming.entry.is_none()
         {
-            forming.introduced.insert(from, said);
+            let is_news = forming.introduced.insert(from, said) != Some(said);
             if said.is_formed {
                 self.send(id, from, PeerMessage::EntryOneRequest { digest });
-            } else {
-                self.form_if_complete(id);
+                return;
             }
+            if is_news {
+                // What this server said before the peer's host started the group was lost on it.
+                self.introduce(id, from);
+            }
+            self.form_if_complete(id);
         }
     }
 

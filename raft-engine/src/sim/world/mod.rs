@@ -168,7 +168,8 @@ impl World {
         let profile = Profile::new(&mut rng);
         let settings = &profile.settings;
         let limits = Limits {
-            uncommitted_bytes: settings.uncommitted_bytes + settings.max_entry_bytes + 1_000,
+            // A batch is taken as a whole where nothing waits.
+            uncommitted_bytes: settings.uncommitted_bytes + profile.max_batch * (profile.max_command_bytes + 100),
             // What is not durable, or not committed, stays in memory beyond the cache.
             cached_bytes: settings.cache_bytes
                 + settings.uncommitted_bytes.max(settings.in_flight_bytes * profile.servers)
