@@ -60,6 +60,23 @@ pub struct Config {
     pub settings: Settings,
 }
 
+/// The names that [`Config::set`] knows, but for `peer.ID`.
+pub(super) const NAMES: [&str; 13] = [
+    "election_timeout_ms",
+    "heartbeat_ms",
+    "disk_stall_timeout_ms",
+    "max_entry_bytes",
+    "in_flight_bytes",
+    "uncommitted_bytes",
+    "queue_bytes",
+    "cache_bytes",
+    "connection_bytes",
+    "segment_bytes",
+    "snapshot_log_bytes",
+    "log_bytes",
+    "disk_backend",
+];
+
 impl Config {
     /// A configuration with default settings, in threaded mode.
     pub fn new(
@@ -213,6 +230,14 @@ mod tests {
         assert_eq!(config.settings.election_timeout, Duration::from_secs(1));
         assert_eq!(config.disk, DiskBackend::Thread);
         assert_eq!(config.settings.peer_addresses[&ServerId(2)], "proxy:99");
+    }
+
+    #[test]
+    fn every_name_that_an_error_offers_is_one() {
+        for name in NAMES {
+            let value = if name == "disk_backend" { "auto" } else { "4096" };
+            config().set(name, value).unwrap();
+        }
     }
 
     #[test]

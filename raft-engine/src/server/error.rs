@@ -9,7 +9,7 @@ use crate::types::{GroupId, ServerId};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
     /// No setting has this name.
-    #[error("no setting is named `{key}`; docs/operations.md lists them")]
+    #[error("no setting is named `{key}`: there are {names}, and peer.ID", names = super::config::NAMES.join(", "))]
     UnknownKey {
         /// The name as given.
         key: String,

@@ -8,16 +8,16 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mio::Poll;
 use mio::net::TcpListener;
-use mio::{Events, Poll};
 
 use super::callback::{call, caught, is_in_callback};
 use super::disk::{DirectoryFiles, Disk, remove_leftovers};
 use super::dispatch::{Dispatcher, dispatch};
 use super::lock::DirectoryLock;
-use super::requests::{Requests, Waiter};
+use super::requests::Waiter;
 use super::resolve::Resolver;
-use super::shared::{Input, LoopWaker, Shared, Start, Stream};
+use super::shared::{Input, LoopWaker, Shared, Start};
 use super::signal::Signal;
 use super::snapshots::{SnapshotWriter, Sources};
 use super::sockets::Sockets;
@@ -54,6 +54,9 @@ pub struct Server {
     handle: Arc<Handle>,
 }
 
+/// A stream whose bytes nobody acknowledges breaks after ten election timeouts, but not before this.
+const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What the start of a group costs the queue's budget, in bytes.
 const START_BYTES: usize = 64;
 
@@ -69,7 +72,7 @@ struct Open {
 }
 
 enum Life {
-    Open { threads: Vec<JoinHandle<()>>, lock: DirectoryLock },
+    Open { threads: Vec<JoinHandle<()>>, directory_lock: DirectoryLock },
     Closing,
     Closed,
 }
@@ -81,103 +84,26 @@ impl Server {
     /// Why it cannot be; nothing runs then, and nothing of the log was changed.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         config.check()?;
-        let system =
-            |action: &'static str| move |error: io::Error| OpenError::System { action, message: error.to_string() };
-        let directory = config.data_directory.clone();
-        let lock = DirectoryLock::acquire(&directory)?;
-        remove_leftovers(&directory);
+        let directory_lock = DirectoryLock::acquire(&config.data_directory)?;
+        remove_leftovers(&config.data_directory);
         let listener = listen(&config.listen)?;
-        let listen = listener.local_addr().map_err(system("naming the listener"))?;
-
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|error| OpenError::System { action: "drawing a seed", message: error.to_string() })?;
-        let cluster = ClusterId::new(config.cluster.clone()).expect("checked above");
-        let me = Me { cluster, id: ServerId(config.id) };
         let clock = Clock::new();
-        let mut files = DirectoryFiles::new(&directory);
-        let driver = caught(|| Driver::open(config.settings.clone(), me, &mut files, seed, clock.now()));
-        let driver = match driver {
-            Ok(Ok(driver)) => driver,
-            Ok(Err(error)) => return Err(OpenError::Refused { message: error.to_string() }),
-            Err(panic) => return Err(OpenError::Refused { message: format!("opening the log {panic}") }),
-        };
-
-        let poll = Poll::new().map_err(system("making a poll"))?;
-        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(system("making a waker"))?;
-        let inbox = Arc::new(Inbox::new(LoopWaker(waker), config.settings.queue_bytes));
-        let for_disk = inbox.clone();
-        let report: super::disk::Report = Arc::new(move |completed| for_disk.report(Input::Disk(completed)));
-        let disk = Disk::open(&directory, config.disk, &report).map_err(system("opening the disk back end"))?;
-        turn::register_disk(&poll, &disk).map_err(system("polling the disk"))?;
-        let for_resolver = inbox.clone();
-        let resolver = Resolver::new(Arc::new(move |resolved| for_resolver.report(Input::Resolved(resolved))));
-        let registry = poll.registry().try_clone().map_err(system("making a poll"))?;
-        let user_timeout = (10 * config.settings.election_timeout).max(Duration::from_secs(5));
-        let sockets = Sockets::new(registry, listener, LISTENER, FIRST_STREAM, resolver, user_timeout)
-            .map_err(system("polling the listener"))?;
-
-        let mut threads = Vec::new();
-        let for_snapshots = inbox.clone();
-        let report = Box::new(move |event| for_snapshots.report(Input::Event(event)));
-        let snapshots = match config.dispatch {
-            Dispatch::Host => SnapshotWriter::Here(Sources::new(report)),
-            Dispatch::Threaded => {
-                let (writer, thread) =
-                    SnapshotWriter::start_thread(report).map_err(system("starting raft-snapshot"))?;
-                threads.push(thread);
-                writer
-            }
-        };
-        let signal = Arc::new(Signal::new().map_err(|error| system("making a descriptor")(error.into()))?);
-        let status = ServerStatus {
-            engine: driver.server_status(),
-            listen,
-            disk_backend: disk.backend_name(),
-            accept_error: None,
-            is_closed: false,
-            queued_bytes: 0,
-        };
-        let work = WorkQueue::new(Box::new(Dispatcher::new(directory, snapshots)), signal.clone());
-        let shared = Arc::new(Shared::new(inbox, work, signal, &config, status));
-        let turn = Turn {
-            driver,
-            clock,
-            poll,
-            polled: Events::with_capacity(256),
-            shared: shared.clone(),
-            sockets,
-            disk,
-            requests: Requests::default(),
-            inputs: std::collections::VecDeque::new(),
-            spare_inputs: Vec::new(),
-            handed_on_bytes: 0,
-            events: Vec::new(),
-            completed: Vec::new(),
-            work: Vec::new(),
-            stream: Stream::default(),
-            cells: Vec::new(),
-            starting: Vec::new(),
-            is_closing: false,
-        };
+        let driver = open_driver(&config, clock)?;
+        let (turn, mut threads) = assemble(&config, clock, driver, listener)?;
+        let shared = turn.shared.clone();
         threads.push(sys::spawn("raft-loop", move || turn::run(turn)).map_err(system("starting raft-loop"))?);
-        let mut apply_error = None;
+        let life = Mutex::new(Life::Open { threads, directory_lock });
+        let open = Arc::new(Open { shared: shared.clone(), life, closed: Condvar::new() });
+        // From here on, dropping it closes what runs.
+        let server = Self { handle: Arc::new(Handle { open }) };
         if config.dispatch == Dispatch::Threaded {
-            let for_apply = shared.clone();
-            let body = move || while dispatch(&for_apply, usize::MAX, None).is_ok() {};
-            match sys::spawn("raft-apply", body) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => apply_error = Some(system("starting raft-apply")(error)),
+            let body = move || while dispatch(&shared, usize::MAX, None).is_ok() {};
+            let thread = sys::spawn("raft-apply", body).map_err(system("starting raft-apply"))?;
+            if let Life::Open { threads, .. } = &mut *lock(&server.handle.open.life) {
+                threads.push(thread);
             }
         }
-        let life = Mutex::new(Life::Open { threads, lock });
-        let open = Arc::new(Open { shared, life, closed: Condvar::new() });
-        let server = Self { handle: Arc::new(Handle { open }) };
-        match apply_error {
-            // Dropping it closes what runs already.
-            Some(error) => Err(error),
-            None => Ok(server),
-        }
+        Ok(server)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -275,7 +201,7 @@ impl Open {
         let mut life = lock(&self.life);
         let (threads, directory_lock) = loop {
             match std::mem::replace(&mut *life, Life::Closing) {
-                Life::Open { threads, lock } => break (threads, lock),
+                Life::Open { threads, directory_lock } => break (threads, directory_lock),
                 Life::Closing => life = wait(&self.closed, life, None),
                 Life::Closed => {
                     *life = Life::Closed;
@@ -325,6 +251,76 @@ impl Drop for Handle {
     }
 }
 
+/// An error of the system, with what was tried.
+fn system<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> OpenError {
+    move |error| OpenError::System { action, message: error.into().to_string() }
+}
+
+/// Recovers the log. A panic on what it holds is told like any other refusal.
+fn open_driver(config: &Config, clock: Clock) -> Result<Driver, OpenError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| OpenError::System { action: "drawing a seed", message: error.to_string() })?;
+    let cluster = ClusterId::new(config.cluster.clone()).expect("checked with the configuration");
+    let me = Me { cluster, id: ServerId(config.id) };
+    let mut files = DirectoryFiles::new(&config.data_directory);
+    match caught(|| Driver::open(config.settings.clone(), me, &mut files, seed, clock.now())) {
+        Ok(Ok(driver)) => Ok(driver),
+        Ok(Err(error)) => Err(OpenError::Refused { message: error.to_string() }),
+        Err(panic) => Err(OpenError::Refused { message: format!("opening the log {panic}") }),
+    }
+}
+
+/// Puts together everything that a turn moves, with the threads that it needs besides its own.
+fn assemble(
+    config: &Config,
+    clock: Clock,
+    driver: Driver,
+    listener: TcpListener,
+) -> Result<(Turn, Vec<JoinHandle<()>>), OpenError> {
+    let poll = Poll::new().map_err(system("making a poll"))?;
+    let waker = mio::Waker::new(poll.registry(), WAKER).map_err(system("making a waker"))?;
+    let inbox = Arc::new(Inbox::new(LoopWaker(waker), config.settings.queue_bytes));
+
+    let for_disk = inbox.clone();
+    let report: super::disk::Report = Arc::new(move |completed| for_disk.report(Input::Disk(completed)));
+    let disk = Disk::open(&config.data_directory, config.disk, &report).map_err(system("opening the disk back end"))?;
+    turn::register_disk(&poll, &disk).map_err(system("polling the disk"))?;
+
+    let listen = listener.local_addr().map_err(system("naming the listener"))?;
+    let for_resolver = inbox.clone();
+    let resolver = Resolver::new(Arc::new(move |resolved| for_resolver.report(Input::Resolved(resolved))));
+    let registry = poll.registry().try_clone().map_err(system("making a poll"))?;
+    let user_timeout = (10 * config.settings.election_timeout).max(LEAST_USER_TIMEOUT);
+    let sockets = Sockets::new(registry, listener, LISTENER, FIRST_STREAM, resolver, user_timeout)
+        .map_err(system("polling the listener"))?;
+
+    let mut threads = Vec::new();
+    let for_snapshots = inbox.clone();
+    let report = Box::new(move |event| for_snapshots.report(Input::Event(event)));
+    let snapshots = match config.dispatch {
+        Dispatch::Host => SnapshotWriter::Here(Sources::new(report)),
+        Dispatch::Threaded => {
+            let (writer, thread) = SnapshotWriter::start_thread(report).map_err(system("starting raft-snapshot"))?;
+            threads.push(thread);
+            writer
+        }
+    };
+    let signal = Arc::new(Signal::new().map_err(system("making a descriptor"))?);
+    let status = ServerStatus {
+        engine: driver.server_status(),
+        listen,
+        disk_backend: disk.backend_name(),
+        accept_error: None,
+        is_closed: false,
+        queued_bytes: 0,
+    };
+    let dispatcher = Box::new(Dispatcher::new(config.data_directory.clone(), snapshots));
+    let work = WorkQueue::new(dispatcher, signal.clone());
+    let shared = Arc::new(Shared::new(inbox, work, signal, config, status));
+    Ok((Turn::new(driver, clock, poll, shared, sockets, disk), threads))
+}
+
 fn listen(address: &str) -> Result<TcpListener, OpenError> {
     let failed = |message: String| OpenError::Listen { address: address.into(), message };
     let addresses = address.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
@@ -336,4 +332,71 @@ fn listen(address: &str) -> Result<TcpListener, OpenError> {
         }
     }
     Err(failed(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        ApplyBatch, ApplyFailure, CallError, Completion, Item, SnapshotReader, SnapshotSource, Unknown,
+    };
+    use super::*;
+    use crate::driver::MemberArgument;
+
+    const BOUND: Duration = Duration::from_secs(30);
+
+    /// Tells of completions, and lets `apply` wait until the test has dropped its end.
+    struct Told {
+        completions: std::sync::mpsc::Sender<Completion>,
+        gate: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl StateMachine for Told {
+        fn apply(&mut self, _batch: &mut ApplyBatch<'_>) -> Result<(), ApplyFailure> {
+            let _ = self.gate.recv();
+            Ok(())
+        }
+
+        fn snapshot(&mut self) -> Result<Box<dyn SnapshotSource>, String> {
+            Err("none".into())
+        }
+
+        fn restore(&mut self, _snapshot: &mut SnapshotReader) -> Result<(), String> {
+            Err("none".into())
+        }
+
+        fn completed(&mut self, completions: &[Completion]) {
+            completions.iter().for_each(|completion| drop(self.completions.send(completion.clone())));
+        }
+    }
+
+    #[test]
+    fn a_defect_in_the_engine_stops_the_server_and_leaves_nobody_without_an_answer() {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::open(Config::new("test", 1, root.path().join("data"), "127.0.0.1:0")).unwrap();
+        let (sender, completions) = std::sync::mpsc::channel();
+        let (open_gate, gate) = std::sync::mpsc::channel();
+        let address = server.status().listen.to_string();
+        let member = MemberArgument { id: ServerId(1), address, context: Vec::new() };
+        let machine = Box::new(Told { completions: sender, gate });
+        let group = server.start_group(GroupId(1), machine, StartHow::Bootstrap(vec![member])).unwrap();
+        // Any number of these may be open in the driver, on their way, or not taken yet.
+        let batch = |first: u64| (first..first + 10).map(|tag| Item { tag, data: "x".into() }).collect();
+        let mut expected = 0;
+        for first in (0..1000).step_by(10) {
+            if first == 500 {
+                server.shared().inbox.report(Input::Defect("on purpose".into()));
+            }
+            expected += group.propose(batch(first)).map_or(0, |()| 10);
+        }
+        let waited = group.propose_wait("y".into(), BOUND).unwrap_err();
+        assert_ne!(waited, CallError::Unknown(Unknown::TimedOut));
+        drop(open_gate);
+        let mut tags: Vec<u64> = (0..expected).map(|_| completions.recv_timeout(BOUND).unwrap().tag).collect();
+        tags.sort_unstable();
+        assert_eq!(tags, (0..expected).collect::<Vec<_>>());
+        assert!(server.status().engine.stopped.unwrap().contains("on purpose"));
+        assert_eq!(group.propose(batch(0)), Err(Refused::Stopped));
+        server.close().unwrap();
+        assert_eq!(group.propose(batch(0)), Err(Refused::Closed));
+    }
 }

@@ -61,29 +61,29 @@ impl Clock {
 
 /// The driver with everything that it moves.
 pub(super) struct Turn {
-    pub(super) driver: Driver,
-    pub(super) clock: Clock,
-    pub(super) poll: Poll,
-    pub(super) polled: Events,
+    driver: Driver,
+    clock: Clock,
+    poll: Poll,
+    polled: Events,
     pub(super) shared: Arc<Shared>,
-    pub(super) sockets: Sockets,
-    pub(super) disk: Disk,
-    pub(super) requests: Requests,
+    sockets: Sockets,
+    disk: Disk,
+    requests: Requests,
     /// Taken from the inbox, not handed to the driver yet.
-    pub(super) inputs: VecDeque<(Input, usize)>,
+    inputs: VecDeque<(Input, usize)>,
     /// The inbox's other half.
-    pub(super) spare_inputs: Vec<(Input, usize)>,
+    spare_inputs: Vec<(Input, usize)>,
     /// What was handed on since the inbox last heard of it, in bytes.
-    pub(super) handed_on_bytes: usize,
-    pub(super) events: Vec<Event>,
-    pub(super) completed: Vec<Completed>,
+    handed_on_bytes: usize,
+    events: Vec<Event>,
+    completed: Vec<Completed>,
     /// Gathered for the dispatch.
-    pub(super) work: Vec<Work>,
-    pub(super) stream: Stream,
-    pub(super) cells: Vec<Arc<GroupCell>>,
+    work: Vec<Work>,
+    stream: Stream,
+    cells: Vec<Arc<GroupCell>>,
     /// Handed to the driver, to be answered when it has said how they started.
-    pub(super) starting: Vec<(GroupId, StartAnswer)>,
-    pub(super) is_closing: bool,
+    starting: Vec<(GroupId, StartAnswer)>,
+    is_closing: bool,
 }
 
 /// Runs turns until the server closes or something breaks; then answers everything that is open.
@@ -113,6 +113,37 @@ pub(super) fn run(mut turn: Turn) {
 }
 
 impl Turn {
+    /// A turn over an open driver. Nothing has been done yet of what the open queued.
+    pub(super) fn new(
+        driver: Driver,
+        clock: Clock,
+        poll: Poll,
+        shared: Arc<Shared>,
+        sockets: Sockets,
+        disk: Disk,
+    ) -> Self {
+        Self {
+            driver,
+            clock,
+            poll,
+            polled: Events::with_capacity(256),
+            shared,
+            sockets,
+            disk,
+            requests: Requests::default(),
+            inputs: VecDeque::new(),
+            spare_inputs: Vec::new(),
+            handed_on_bytes: 0,
+            events: Vec::new(),
+            completed: Vec::new(),
+            work: Vec::new(),
+            stream: Stream::default(),
+            cells: Vec::new(),
+            starting: Vec::new(),
+            is_closing: false,
+        }
+    }
+
     /// One turn.
     pub(super) fn run(&mut self) -> io::Result<()> {
         self.sleep()?;
