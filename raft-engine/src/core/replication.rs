@@ -24,18 +24,13 @@ impl Raft {
     /// Sends one request if the peer's pace allows it, and says whether another may follow.
     fn send_append(&mut self, now: Time, to: ServerId) -> bool {
         let last = self.log.last().index;
+        let has_room = self.has_room(to);
         let Role::Leader(leader) = &mut self.role else { return false };
-        let Some(peer) = leader.peers.get_mut(&to).filter(|peer| !peer.fetching) else { return false };
-        let is_probe = match &peer.pace {
-            Pace::Probe { outstanding: Some(_), .. } | Pace::Snapshot { .. } | Pace::LostData => return false,
-            Pace::Probe { outstanding: None, .. } => true,
-            Pace::Replicate { in_flight_bytes, .. } => {
-                if peer.next > last || *in_flight_bytes >= self.options.in_flight_bytes {
-                    return false;
-                }
-                false
-            }
-        };
+        let Some(peer) = leader.peers.get_mut(&to).filter(|peer| has_room && !peer.fetching) else { return false };
+        if matches!(peer.pace, Pace::Replicate { .. }) && peer.next > last {
+            return false;
+        }
+        let is_probe = matches!(peer.pace, Pace::Probe { .. });
         let previous = peer.next - 1;
         let Some(term) = self.log.term_at(previous) else {
             self.send_snapshot(now, to);
@@ -52,18 +47,40 @@ impl Raft {
         !is_probe
     }
 
-    /// Entries that were read from the log for a peer. Nothing goes out if the peer needs something else by now.
+    /// Entries that were read from the log for a peer: as many as it has room for go out, in requests that fit a frame.
+    /// Nothing goes out if the peer needs something else by now.
     pub fn fetched(&mut self, now: Time, to: ServerId, entries: Vec<Entry>) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&to).filter(|peer| peer.fetching) else { return };
         peer.fetching = false;
-        let wanted = peer.next;
-        let Some(term) = self.log.term_at(wanted - 1) else { return };
-        let is_current = entries.first().is_some_and(|entry| entry.index == wanted)
+        let is_current = entries.first().is_some_and(|entry| entry.index == peer.next)
             && entries.iter().all(|entry| self.log.holds(entry.position()));
-        if is_current && !matches!(peer.pace, Pace::Probe { outstanding: Some(_), .. } | Pace::Snapshot { .. }) {
-            self.send_entries(now, to, Position { term, index: wanted - 1 }, entries);
+        if !is_current {
+            return;
         }
+        let mut rest = entries.as_slice();
+        while let Some(first) = rest.first().filter(|_| self.has_room(to)) {
+            let mut bytes = 0;
+            let fitting = rest.iter().take_while(|entry| {
+                bytes += entry.cost_bytes();
+                bytes <= self.options.message_bytes
+            });
+            let count = fitting.count().max(1);
+            let previous = first.index - 1;
+            let Some(term) = self.log.term_at(previous) else { return };
+            self.send_entries(now, to, Position { term, index: previous }, rest[..count].to_vec());
+            rest = &rest[count..];
+        }
+    }
+
+    /// Whether a request may go to this peer now.
+    fn has_room(&self, to: ServerId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.peers.get(&to).is_some_and(|peer| match &peer.pace {
+            Pace::Probe { outstanding, .. } => outstanding.is_none(),
+            Pace::Replicate { in_flight_bytes, .. } => *in_flight_bytes < self.options.in_flight_bytes,
+            Pace::Snapshot { .. } | Pace::LostData => false,
+        })
     }
 
     /// Entries for a peer could not be read. They are asked for again when the peer is next due.

@@ -115,6 +115,7 @@ impl Driver {
             heartbeat_interval: self.settings.heartbeat_interval,
             disk_stall_timeout: self.settings.disk_stall_timeout,
             in_flight_bytes: self.settings.in_flight_bytes,
+            message_bytes: Options::default().message_bytes.min(self.settings.in_flight_bytes),
             uncommitted_bytes: self.settings.uncommitted_bytes,
             cache_bytes: self.settings.cache_bytes,
             ..Options::default()

@@ -292,8 +292,9 @@ impl Driver {
         group.delivery.is_restoring = false;
         group.delivery.outstanding.clear();
         group.delivery.outstanding_bytes = 0;
-        group.delivery.applied = group.delivery.applied.max(index);
-        group.run(|raft| raft.restored(index));
+        if group.run(|raft| raft.restored(index)).is_some() {
+            group.delivery.applied = group.delivery.applied.max(index);
+        }
     }
 
     // ---- sending ----
@@ -464,7 +465,8 @@ impl Driver {
         meta: SnapshotMeta,
     ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        if group.snapshots.installing.is_some() {
+        // The host still reads the file of the last one: it must stay until it is through.
+        if group.snapshots.installing.is_some() || group.delivery.is_restoring {
             return self.close(connection);
         }
         match group.run(|raft| raft.snapshot_offered(now, from, term, number, meta.position)) {
