@@ -135,6 +135,8 @@ pub fn judge(stops: &[Stop], members: &BTreeMap<String, u64>) -> Result<Account,
 impl Judge<'_> {
     fn entered(&mut self, number: usize, call: &Call) {
         let Some(descriptor) = call.descriptor.clone() else { return };
+        let matters = call.bytes.starts_with(BATCH_MAGIC) || descriptor.target.starts_with("TCP");
+        assert!(!(matters && call.is_cut), "the trace does not show all of call {number}: raise strace's -s");
         match call.name.as_str() {
             "pwrite64" | "pwritev" | "pwritev2" | "write" if call.bytes.starts_with(BATCH_MAGIC) => {
                 let is_synchronous = self.synchronous_files.get(&descriptor.number).copied().unwrap_or(false)
@@ -396,6 +398,7 @@ mod tests {
                 name: "openat".to_owned(),
                 descriptor: None,
                 bytes: b"segment-0000000001".to_vec(),
+                is_cut: false,
                 arguments: flags.to_owned(),
             };
             Self(vec![Stop::Entered(1, open), Stop::Left(1, 3, Some(Self::file()))])
@@ -410,6 +413,7 @@ mod tests {
                 name: name.to_owned(),
                 descriptor: Some(descriptor),
                 bytes: bytes.to_vec(),
+                is_cut: false,
                 arguments: String::new(),
             };
             self.0.push(Stop::Entered(number, call));

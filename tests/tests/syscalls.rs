@@ -26,7 +26,8 @@ fn traced_cluster() -> Cluster {
          --cap-add=SYS_PTRACE): {}",
         String::from_utf8_lossy(&probe.stderr)
     );
-    let mut setup = Setup::new(&[Program::C; 3]).with("disk_backend", "thread").with("heartbeat_ms", 200);
+    // Small segments, as strace shows the zeros that they are filled with.
+    let mut setup = Setup::new(&[Program::C; 3]).with("disk_backend", "thread").with("segment_bytes", 4 << 20);
     setup.wrapper = STRACE.iter().map(|&word| word.to_owned()).collect();
     setup.wrapper.extend(["-o".to_owned(), "{folder}/trace-{id}".to_owned()]);
     Cluster::start(setup)
