@@ -18,7 +18,7 @@ SEEDS ?= 10000
 KILLS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo sim bench kills mutants fmt lint header library examples python tools clean
+.PHONY: help test demo sim bench kills mutants fmt lint header library examples python pytests tools clean
 
 help: ## Says what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -63,6 +63,10 @@ examples: library ## Builds the key-value server in C
 python: $(VENV)/ready ## Builds the Python package into .venv
 	@echo "--- the Python package, into .venv"
 	@cd python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --release
+
+pytests: python ## Tests the Python package, and what of its example needs no cluster
+	@cd python && $(VENV_PYTHON) -W error -m unittest discover -s tests
+	@cd examples/kv-python && $(VENV_PYTHON) -W error -m unittest discover -s tests
 
 $(VENV)/ready: tests/requirements.txt
 	@echo "--- a virtual environment with redis-py and maturin, in .venv"

@@ -154,10 +154,15 @@ class Writer:
 
     def write(self):
         """One SET of a new key. Whether it was acknowledged."""
+        try:
+            client = self.connection()
+        except redis.RedisError:
+            self.leave(self.another())  # Nobody there: nothing was sent.
+            return False
         self.next += 1
         number = self.next
         try:
-            self.connection().set(f"write:{number}", number)
+            client.set(f"write:{number}", number)
         except redis.exceptions.MovedError as moved:
             # Certainly not applied: the leader is elsewhere.
             self.leave(f"{moved.host}:{moved.port}")
@@ -186,7 +191,9 @@ class Writer:
 
     def connection(self):
         if self.client is None:
-            self.client = connect(self.target)
+            client = connect(self.target)
+            client.ping()
+            self.client = client
         return self.client
 
     def another(self):

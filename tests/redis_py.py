@@ -84,7 +84,8 @@ def as_cluster(address):
 async def from_asyncio(address):
     """Several tasks over a pool of connections."""
     host, port = split(address)
-    async with redis.asyncio.Redis(host=host, port=port) as client:
+    pool = redis.asyncio.BlockingConnectionPool(host=host, port=port, max_connections=20)
+    async with redis.asyncio.Redis.from_pool(pool) as client:
         replies = await asyncio.gather(*(client.incr("tasks") for _ in range(200)))
         expect(sorted(replies), list(range(1, 201)), "incr from tasks")
 

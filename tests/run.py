@@ -48,7 +48,7 @@ STEPS = [
     ("examples", "libraft and the example in C build", make("examples"), []),
     ("kv-c", "the example in C, alone", make("-C", "examples/kv-c", "test"), ["examples"]),
     ("python", "the Python package builds", make("python"), []),
-    ("python-tests", "the Python package, and the example in it", make("python-tests"), ["python"]),
+    ("pytests", "the Python package, and the example in it", make("pytests"), ["python"]),
     (
         "processes",
         "real servers: kills, clients, mistakes, system calls",
