@@ -172,9 +172,11 @@ impl World {
             uncommitted_bytes: settings.uncommitted_bytes + profile.max_batch * (profile.max_command_bytes + 100),
             // What is not durable, or not committed, stays in memory beyond the cache.
             cached_bytes: settings.cache_bytes
-                + settings.uncommitted_bytes.max(settings.in_flight_bytes * profile.servers)
+                + settings.uncommitted_bytes
+                + settings.in_flight_bytes * profile.servers
                 + settings.max_entry_bytes * 2
-                + 1_000,
+                + profile.max_batch * (profile.max_command_bytes + 100)
+                + crate::driver::MAX_FRAME_BYTES,
         };
         let server = |_| Server {
             epoch: 0,
