@@ -113,8 +113,9 @@ impl Profile {
             wipe: if rng.u8(..4) == 0 { rng.u32(1..4) } else { 0 },
             all_down: weight(rng, 2),
         };
+        let servers = [3, 3, 3, 3, 3, 3, 5, 5, 4, 2, 1][rng.usize(..11)];
         Self {
-            servers: [3, 3, 3, 3, 3, 3, 5, 5, 4, 2, 1][rng.usize(..11)],
+            servers,
             groups: [1, 1, 1, 1, 2, 3][rng.usize(..6)],
             settings,
             network,
@@ -129,7 +130,8 @@ impl Profile {
             host_latency: Duration::from_micros([20, 500, 20_000][rng.usize(..3)]),
             durable_host: rng.u8(..4) == 0,
             gather_eighths: rng.u8(..6),
-            other_members: rng.u8(..12) == 0,
+            // Alone, it would form the group that it was told to.
+            other_members: rng.u8(..12) == 0 && servers > 1,
         }
     }
 }
