@@ -30,7 +30,8 @@ demo: examples python ## Three servers in two languages; the leader is killed; n
 	@$(VENV_PYTHON) examples/demo.py
 
 sim: ## Runs SEEDS=10000 seeds of the simulator; FLAGS go to raft-sim
-	$(CARGO) run --quiet $(CHECKED) -p raft-engine --bin raft-sim -- --seeds $(SEEDS) $(FLAGS)
+	$(CARGO) run --quiet $(CHECKED) -p raft-engine --bin raft-sim -- --seeds $(SEEDS) \
+	    --threads $(shell nproc) $(FLAGS)
 
 bench: ## Measures against the floor; ARGS go to bench/run.py
 	@$(MAKE) --no-print-directory -C bench run ARGS="$(ARGS)"

@@ -40,7 +40,7 @@ STEPS = [
     (
         "sim",
         f"{SIMULATOR_SEEDS} seeds of the simulator",
-        cargo("run", "--quiet", *CHECKED, "-p", "raft-engine", "--bin", "raft-sim", "--", "--seeds", str(SIMULATOR_SEEDS)),
+        make("sim", f"SEEDS={SIMULATOR_SEEDS}"),
         [],
     ),
     ("header", "raft.h is what the C ABI says", cargo("run", "--quiet", *CHECKED, "-p", "raft-header", "--", "--check"), []),

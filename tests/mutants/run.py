@@ -91,7 +91,7 @@ def judge(name, seeds):
     noticed = []
     if not run([*tests, "--no-fail-fast"], log, RUN_SECONDS):
         noticed.append("unit tests")
-    if seeds and not run([*simulator, "--", "--seeds", str(seeds)], log, RUN_SECONDS):
+    if seeds and not run([*simulator, "--", "--seeds", str(seeds), "--threads", str(os.cpu_count())], log, RUN_SECONDS):
         noticed.append("simulator")
     return noticed
 
