@@ -1,8 +1,8 @@
 /*
  * What a client may ask: the table of commands, their arguments, and where each one goes.
  *
- * A request that concerns the data is translated into a replicated command (FORMAT.md); every other one is answered here.
- * Knows no sockets and no Raft: what it tells of the cluster comes from a `struct server_view`.
+ * A request that concerns the data is translated into a replicated command (FORMAT.md); every other one is answered
+ * here. Knows no sockets and no Raft: what it tells of the cluster comes from a `struct server_view`.
  */
 #ifndef KV_COMMAND_H
 #define KV_COMMAND_H

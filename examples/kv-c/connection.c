@@ -185,7 +185,7 @@ static void answer_locally(struct connection *connection, enum resp_version vers
     }
 }
 
-/* Hands a request on, unless it has to wait for those before it: then false. */
+/* Hands a request on, unless it has to wait for those before it or for room: then false. */
 static bool submit(struct connection *connection, struct submission *submission, bool is_write,
                    enum resp_version version, struct slice command) {
     bool through_log = is_write;
@@ -198,12 +198,19 @@ static bool submit(struct connection *connection, struct submission *submission,
         }
         through_log = true;
     }
+    if (through_log && !submission_has_room(submission, command.length)) {
+        return false;
+    }
     struct request *request = add_request(connection, version);
     if (request == NULL) {
         return true;
     }
     request->is_write = is_write;
-    request->cost_bytes = command.length + (through_log && !is_write ? submission_answer_bytes(submission, command) : 0);
+    request->command_bytes = command.length;
+    request->cost_bytes = command.length;
+    if (through_log && !is_write) {
+        request->cost_bytes += submission_answer_bytes(submission, command);
+    }
     connection->request_bytes += request->cost_bytes;
     if (through_log) {
         request->place = REQUEST_IN_LOG;

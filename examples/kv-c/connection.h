@@ -1,12 +1,12 @@
 /*
  * One client: its socket, what it asked, and what it will be answered, in the order of its requests.
  *
- * Requests are read ahead, so that a pipeline becomes one batch, within bounds: a client that asks without reading its
- * answers, or asks faster than they come, is not read from until it has caught up.
+ * Requests are read ahead, so that a pipeline becomes one batch, within bounds: a client that asks without reading
+ * its answers, or asks faster than they come, is not read from until it has caught up.
  *
- * Order within a connection is kept by two rules. A write waits for the reads before it, so that they cannot see it. A read
- * behind writes that are still open goes through the log like these, so that it sees them and nothing later; where its
- * answer might be too long for a result, it waits for them instead.
+ * Order within a connection is kept by two rules. A write waits for the reads before it, so that they cannot see it.
+ * A read behind writes that are still open goes through the log like these, so that it sees them and nothing later;
+ * where its answer might be too long for a result, it waits for them instead.
  */
 #ifndef KV_CONNECTION_H
 #define KV_CONNECTION_H
@@ -15,7 +15,7 @@
 
 /* Requests that are read ahead of the first one without an answer. */
 #define CONNECTION_REQUESTS_MAX 4096
-#define CONNECTION_REQUEST_BYTES_MAX ((size_t)4 << 20)
+#define CONNECTION_REQUEST_BYTES_MAX ((size_t)1 << 20)
 /* Nothing more is read from a client, or looked up for it, while there is so much to be sent to it. */
 #define CONNECTION_OUTPUT_BYTES_PAUSE ((size_t)1 << 20)
 
@@ -37,17 +37,17 @@ struct request {
     enum request_place place;
     enum resp_version version;
     bool is_write;
-    size_t cost_bytes;
+    size_t command_bytes;
+    size_t cost_bytes; /* what the connection's bound counts it for */
     struct buffer bytes; /* the command while it is to be read, then the answer */
 };
 
 struct connection {
-    struct connection *next;
     int descriptor; /* -1: closed, and kept only until its last request is answered */
     struct client_view client;
     struct buffer input;
     struct resp_parser parser;
-    bool is_held;    /* the parser's present request waits for those before it */
+    bool is_held;    /* the parser's present request waits: for those before it, or for room */
     bool is_stalled; /* there may be more in the input, but the client must read its answers first */
     bool has_ended;  /* the client will send nothing more, but may wait for its answers */
     bool is_ending;  /* to be closed once everything is answered and sent */

@@ -38,8 +38,8 @@ static bool element_matches(struct slice pattern, size_t *at, unsigned char byte
     return found != negated;
 }
 
-/* Goes back to the latest `*` only: an earlier one could not match more. So the time is at most the product of the lengths,
- * whatever the client sends. */
+/* Goes back to the latest `*` only: an earlier one could not match more. So the time is at most the product of the
+ * lengths, whatever the client sends. */
 bool glob_matches(struct slice pattern, struct slice text) {
     size_t in_pattern = 0;
     size_t in_text = 0;

@@ -43,7 +43,9 @@ bool address_split(const char *address, struct slice *host, uint16_t *port) {
 void reply_not_leader(const struct server_view *server, uint64_t leader, struct buffer *reply) {
     const struct member_view *member = leader == server->id ? NULL : member_find(server, leader);
     if (member == NULL) {
-        resp_error(reply, slice_of("CLUSTERDOWN no leader is known: there is an election, or no majority is connected"));
+        static const char text[] =
+            "CLUSTERDOWN no leader is known: there is an election, or no majority is connected";
+        resp_error(reply, slice_of(text));
         return;
     }
     struct buffer text = {0};

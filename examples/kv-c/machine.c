@@ -52,8 +52,8 @@ static bool ended_well(const struct reader *reader) {
     return !reader->bad && reader->rest.length == 0;
 }
 
-/* Reads a list of `fields` byte strings an item through a copy, so that a command is known to be whole before any of it is
- * applied. Says how many items it has. */
+/* Reads a list of `fields` byte strings an item through a copy, so that a command is known to be whole before any of
+ * it is applied. Says how many items it has. */
 static bool check_list(struct reader reader, unsigned fields, uint32_t *count, bool *too_long) {
     *count = take_u32(&reader);
     for (uint32_t item = 0; item < *count && !reader.bad; item++) {

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Those of the engine. */
 #define DEFAULT_MAX_ENTRY_BYTES (UINT64_C(8) << 20)
+#define DEFAULT_QUEUE_BYTES (UINT64_C(16) << 20)
 
 void options_print_usage(void) {
     fputs("usage: kv --cluster NAME --id N --data DIR --raft HOST:PORT --resp HOST:PORT\n"
@@ -122,12 +124,15 @@ static bool add_config(struct options *options, const char *argument) {
     if (slice_equal(key, slice_of("dispatch")) || slice_equal(key, slice_of("completions"))) {
         return wrong("--config cannot change what this program is built on", argument);
     }
-    if (slice_equal(key, slice_of("max_entry_bytes"))) {
+    uint64_t *known = slice_equal(key, slice_of("max_entry_bytes")) ? &options->max_entry_bytes
+                      : slice_equal(key, slice_of("queue_bytes"))   ? &options->queue_bytes
+                                                                    : NULL;
+    if (known != NULL) {
         int64_t bytes;
         if (!slice_to_integer(slice_of(equals + 1), &bytes) || bytes <= 0) {
-            return wrong("max_entry_bytes must be a whole number above 0", argument);
+            return wrong("--config needs a whole number above 0 here", argument);
         }
-        options->max_entry_bytes = (uint64_t)bytes;
+        *known = (uint64_t)bytes;
     }
     return add_setting(options, copy_text(argument, key.length), copy_text(equals + 1, strlen(equals + 1)));
 }
@@ -191,7 +196,7 @@ static bool check(struct options *options) {
 }
 
 bool options_parse(struct options *options, int argument_count, char **arguments) {
-    *options = (struct options){.max_entry_bytes = DEFAULT_MAX_ENTRY_BYTES};
+    *options = (struct options){.max_entry_bytes = DEFAULT_MAX_ENTRY_BYTES, .queue_bytes = DEFAULT_QUEUE_BYTES};
     for (int at = 1; at < argument_count; at += 2) {
         if (strcmp(arguments[at], "--help") == 0) {
             return false;

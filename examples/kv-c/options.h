@@ -20,8 +20,9 @@ struct options {
     /* For the engine, --peer among them as `peer.ID`. */
     struct setting *settings;
     size_t setting_count;
-    /* The engine's setting of that name, which bounds what a client may send. */
+    /* The engine's settings of these names, which bound what a client may send and what goes into a batch. */
     uint64_t max_entry_bytes;
+    uint64_t queue_bytes;
 };
 
 /* False if the program is not called as it must be; what is wrong is then on stderr. */

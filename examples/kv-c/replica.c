@@ -61,7 +61,8 @@ static int32_t snapshot_begin(void *user, void **snapshot) {
     return 0;
 }
 
-static int32_t snapshot_write(void *user, void *snapshot, uint8_t *buffer, size_t capacity, size_t *written, bool *done) {
+static int32_t snapshot_write(void *user, void *snapshot, uint8_t *buffer, size_t capacity, size_t *written,
+                              bool *done) {
     (void)user;
     *written = snapshot_writer_fill(snapshot, buffer, capacity);
     *done = *written < capacity;
@@ -243,8 +244,8 @@ void replica_describe(const struct replica *replica, struct server_view *view) {
         view->last = group.last_index;
         view->durable = group.durable_index;
         view->commit = group.commit_index;
-        /* The engine also counts entries of its own, and may not yet count the latest of ours: the digest shown is that of
-         * the later of the two. */
+        /* The engine also counts entries of its own, and may not yet count the latest of ours: the digest shown is
+         * that of the later of the two. */
         view->applied = group.applied_index > replica->applied ? group.applied_index : replica->applied;
         view->snapshot = group.snapshot_index;
     }

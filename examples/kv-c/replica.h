@@ -40,8 +40,8 @@ enum replica_start {
     REPLICA_FAILED,
 };
 
-/* Opens the data directory and starts the group: forms it, or continues it. What went wrong is then on stderr, and there is
- * nothing to close. */
+/* Opens the data directory and starts the group: forms it, or continues it. What went wrong is then on stderr, and
+ * there is nothing to close. */
 enum replica_start replica_open(struct replica *replica, const struct options *options,
                                 struct replica_listener listener);
 

@@ -109,8 +109,8 @@ static bool is_space(unsigned char byte) {
     return byte == ' ' || (byte >= '\t' && byte <= '\r');
 }
 
-/* Splits an inline request into words, quotes and escapes as redis-cli has them. Words are never longer than how they are
- * written, so they are put in place, over the line. */
+/* Splits an inline request into words, quotes and escapes as redis-cli has them. Words are never longer than how they
+ * are written, so they are put in place, over the line. */
 static enum resp_progress split_inline(struct resp_parser *parser, struct buffer *input, struct slice line) {
     unsigned char *text = input->data + (line.data - input->data);
     size_t at = 0;

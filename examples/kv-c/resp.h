@@ -1,8 +1,9 @@
 /*
- * RESP, the protocol of Redis clients: requests in (arrays of bulk strings, or inline words), replies out, in version 2 or 3.
+ * RESP, the protocol of Redis clients: requests in (arrays of bulk strings, or inline words), replies out, in version
+ * 2 or 3.
  *
- * The parser takes bytes as they come. A request's arguments are views into the input buffer, so a request is never copied;
- * a request longer than the bound is skipped as it arrives, without being kept, and reported when it ends.
+ * The parser takes bytes as they come. A request's arguments are views into the input buffer, so a request is never
+ * copied; a request longer than the bound is skipped as it arrives, without being kept, and reported when it ends.
  */
 #ifndef KV_RESP_H
 #define KV_RESP_H

@@ -37,8 +37,10 @@ struct server {
     int listener;
     struct pollfd *polled;
     size_t poll_capacity;
-    struct connection *connections;
+    struct connection **connections;
+    size_t connection_capacity;
     size_t connection_count;
+    size_t first_served; /* takes its turn, so that no connection always finds the room that another left */
     uint64_t last_client_id;
     uint64_t started_ms;
     uint32_t printed_role;
@@ -179,6 +181,20 @@ static bool open_listener(struct server *server) {
 
 /* ---- The loop ---- */
 
+static bool add_connection(struct server *server, struct connection *connection) {
+    if (server->connection_count == server->connection_capacity) {
+        size_t capacity = server->connection_capacity * 2 + 16;
+        struct connection **connections = realloc(server->connections, capacity * sizeof *connections);
+        if (connections == NULL) {
+            return false;
+        }
+        server->connections = connections;
+        server->connection_capacity = capacity;
+    }
+    server->connections[server->connection_count++] = connection;
+    return true;
+}
+
 static void accept_connections(struct server *server) {
     for (;;) {
         int descriptor = accept(server->listener, NULL, NULL);
@@ -192,16 +208,17 @@ static void accept_connections(struct server *server) {
             size_t request_bytes_max = (size_t)server->options->max_entry_bytes + REQUEST_EXTRA_BYTES;
             connection = connection_new(descriptor, ++server->last_client_id, request_bytes_max);
         }
+        if (connection != NULL && !add_connection(server, connection)) {
+            connection->descriptor = -1;
+            connection_free(connection);
+            connection = NULL;
+        }
         if (connection == NULL) {
             static const char full[] = "-ERR max number of clients reached\r\n";
             ssize_t sent = send(descriptor, full, sizeof full - 1, MSG_NOSIGNAL);
             (void)sent;
             close(descriptor);
-            continue;
         }
-        connection->next = server->connections;
-        server->connections = connection;
-        server->connection_count++;
     }
 }
 
@@ -221,45 +238,45 @@ static size_t prepare_poll(struct server *server) {
     server->polled[POLL_SIGNAL] = (struct pollfd){.fd = server->signal_pipe[0], .events = POLLIN};
     server->polled[POLL_RAFT] = (struct pollfd){.fd = replica_descriptor(&server->replica), .events = POLLIN};
     server->polled[POLL_LISTEN] = (struct pollfd){.fd = server->listener, .events = POLLIN};
-    struct pollfd *polled = server->polled + POLL_FIRST_CONNECTION;
-    for (struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
+    for (size_t at = 0; at < server->connection_count; at++) {
+        const struct connection *connection = server->connections[at];
         bool reads = !server->is_ending && connection_wants_input(connection);
         short events = (short)((reads ? POLLIN : 0) | (connection_wants_output(connection) ? POLLOUT : 0));
-        *polled++ = (struct pollfd){.fd = connection->descriptor, .events = events};
+        server->polled[POLL_FIRST_CONNECTION + at] = (struct pollfd){.fd = connection->descriptor, .events = events};
     }
     return count;
 }
 
 static void handle_connections(struct server *server) {
-    const struct pollfd *polled = server->polled + POLL_FIRST_CONNECTION;
-    for (struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
-        short found = polled++->revents;
+    for (size_t at = 0; at < server->connection_count; at++) {
+        short found = server->polled[POLL_FIRST_CONNECTION + at].revents;
         if ((found & POLLIN) != 0) {
-            connection_receive(connection);
+            connection_receive(server->connections[at]);
         } else if ((found & (POLLHUP | POLLERR)) != 0) {
-            connection_hang_up(connection); /* nobody is there to be answered */
+            connection_hang_up(server->connections[at]); /* nobody is there to be answered */
         }
     }
-    if (!server->is_ending) {
-        for (struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
-            connection_process(connection, &server->submission, &server->view);
-        }
+    server->first_served++;
+    for (size_t at = 0; at < server->connection_count && !server->is_ending; at++) {
+        size_t turn = (server->first_served + at) % server->connection_count;
+        connection_process(server->connections[turn], &server->submission, &server->view);
     }
 }
 
 /* Sends what there is to send, and forgets who is gone. True if there is more to do at once. */
 static bool settle_connections(struct server *server) {
     bool again = false;
-    for (struct connection **link = &server->connections; *link != NULL;) {
-        struct connection *connection = *link;
+    for (size_t at = 0; at < server->connection_count;) {
+        struct connection *connection = server->connections[at];
         connection_send(connection);
-        again = again || connection_can_go_on(connection);
+        /* Room that a refused batch left is seen by nobody else. */
+        bool may_retry = server->submission.open_count == 0 && connection->is_held && connection->first == NULL;
+        again = again || may_retry || connection_can_go_on(connection);
         if (connection_is_over(connection)) {
-            *link = connection->next;
-            server->connection_count--;
             connection_free(connection);
+            server->connections[at] = server->connections[--server->connection_count];
         } else {
-            link = &connection->next;
+            at++;
         }
     }
     return again;
@@ -296,11 +313,10 @@ static bool turn(struct server *server, int timeout_ms) {
 }
 
 static void close_everything(struct server *server) {
-    while (server->connections != NULL) {
-        struct connection *connection = server->connections;
-        server->connections = connection->next;
-        connection_free(connection);
+    for (size_t at = 0; at < server->connection_count; at++) {
+        connection_free(server->connections[at]);
     }
+    free(server->connections);
     submission_free(&server->submission);
     free(server->polled);
     if (server->listener >= 0) {
@@ -311,8 +327,8 @@ static void close_everything(struct server *server) {
 }
 
 static bool has_output(const struct server *server) {
-    for (const struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
-        if (connection_wants_output(connection)) {
+    for (size_t at = 0; at < server->connection_count; at++) {
+        if (connection_wants_output(server->connections[at])) {
             return true;
         }
     }
@@ -331,8 +347,8 @@ static bool end(struct server *server) {
         if (!turn(server, (int)(deadline_ms - at_ms))) {
             break;
         }
-        for (struct connection *connection = server->connections; connection != NULL; connection = connection->next) {
-            connection_look_up(connection, &server->submission);
+        for (size_t at = 0; at < server->connection_count; at++) {
+            connection_look_up(server->connections[at], &server->submission);
         }
         settle_connections(server);
         at_ms = now_ms();
@@ -342,7 +358,8 @@ static bool end(struct server *server) {
         prepare_poll(server);
         server->polled[POLL_RAFT].fd = -1;
         server->polled[POLL_SIGNAL].fd = -1;
-        if (poll(server->polled, POLL_FIRST_CONNECTION + (nfds_t)server->connection_count, (int)(deadline_ms - at_ms)) < 0) {
+        nfds_t count = POLL_FIRST_CONNECTION + (nfds_t)server->connection_count;
+        if (poll(server->polled, count, (int)(deadline_ms - at_ms)) < 0) {
             break;
         }
         settle_connections(server);
@@ -362,10 +379,13 @@ static void init(struct server *server, const struct options *options) {
                                         .role = "forming",
                                         .disk = "unknown",
                                         .stopped = server->stopped_reason};
+    size_t queue_half_bytes = (size_t)options->queue_bytes / 2;
+    size_t batch_bytes_max = queue_half_bytes < BATCH_BYTES_MAX ? queue_half_bytes : BATCH_BYTES_MAX;
     server->submission = (struct submission){.replica = &server->replica,
                                              .server = &server->view,
                                              .entry_bytes_max = (size_t)options->max_entry_bytes,
-                                             .batch_bytes_max = BATCH_BYTES_MAX};
+                                             .open_cost_bytes_max = queue_half_bytes,
+                                             .batch_bytes_max = batch_bytes_max};
 }
 
 int server_run(const struct options *options) {

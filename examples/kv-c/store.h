@@ -1,10 +1,10 @@
 /*
  * The state: keys and values in memory, in the order in which the keys were first set (FORMAT.md, "State").
  *
- * One snapshot can be read while the state changes, at no cost to begin it. Every entry has a number, given when its key is
- * set; a snapshot is the entries numbered up to the last one at its beginning, walked in order. A change to an entry that
- * the walk has yet to pass leaves the old value beside the new one (`frozen`), and a deletion leaves the entry in the order
- * without a value, until the walk has passed it.
+ * One snapshot can be read while the state changes, at no cost to begin it. Every entry has a number, given when its
+ * key is set; a snapshot is the entries numbered up to the last one at its beginning, walked in order. A change to an
+ * entry that the walk has yet to pass leaves the old value beside the new one (`frozen`), and a deletion leaves the
+ * entry in the order without a value, until the walk has passed it.
  *
  * Not for several threads at once. Knows nothing of commands, RESP or Raft.
  */
@@ -41,8 +41,8 @@ void store_clear(struct store *store);
 /* Walks the keys in order: `*cursor` is NULL at first; false at the end. No change may happen in between. */
 bool store_next_key(const struct store *store, const void **cursor, struct slice *key);
 
-/* The snapshot's walk; one at a time. `peek` gives the pair that is next, until `pass` goes on to the one after it; false
- * at the end. `end` may come early. */
+/* The snapshot's walk; one at a time. `peek` gives the pair that is next, until `pass` goes on to the one after it;
+ * false at the end. `end` may come early. */
 void store_snapshot_begin(struct store *store);
 bool store_snapshot_peek(const struct store *store, struct slice *key, struct slice *value);
 void store_snapshot_pass(struct store *store);

@@ -7,14 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What an item costs beside its command, at most. */
+#define ITEM_EXTRA_BYTES ((size_t)64)
+
 /* Requests that one linearizable read answers. Its address is the read's tag. */
 struct read_round {
     struct request *first;
     struct request *last;
 };
 
-/* Tags are the addresses of requests and rounds: each completes exactly once, and lives until then. Addresses are even, and
- * a round's tag is made odd, to be told from a request's. */
+/* Tags are the addresses of requests and rounds: each completes exactly once, and lives until then. Addresses are
+ * even, and a round's tag is made odd, to be told from a request's. */
 static uint64_t request_tag(const struct request *request) {
     return (uint64_t)(uintptr_t)request;
 }
@@ -53,6 +56,18 @@ static void answer_not_leader(struct submission *submission, struct request *req
     request_answered(request);
 }
 
+/* The library's message without the outcome that some begin with: the error's code says that already. */
+static struct slice reason(struct slice message) {
+    static const char *const outcomes[] = {"not applied: ", "unknown: "};
+    for (size_t at = 0; at < sizeof outcomes / sizeof outcomes[0]; at++) {
+        struct slice outcome = slice_of(outcomes[at]);
+        if (message.length >= outcome.length && memcmp(message.data, outcome.data, outcome.length) == 0) {
+            return (struct slice){message.data + outcome.length, message.length - outcome.length};
+        }
+    }
+    return message;
+}
+
 /* Answers a request that was certainly not applied. */
 static void answer_not_applied(struct submission *submission, struct request *request, int32_t status,
                                uint64_t leader, struct slice why) {
@@ -64,12 +79,30 @@ static void answer_not_applied(struct submission *submission, struct request *re
         answer_error(request, "CLUSTERDOWN ", slice_of("the group is not formed yet"));
         break;
     case RAFT_ERR_TOO_LARGE:
-        answer_error(request, "ERR ", why);
+        answer_error(request, "ERR ", reason(why));
         break;
     default:
-        answer_error(request, "TRYAGAIN ", why);
+        answer_error(request, "TRYAGAIN ", reason(why));
         break;
     }
+}
+
+static void open_item(struct submission *submission, size_t command_bytes) {
+    submission->open_count++;
+    submission->open_bytes += command_bytes;
+    submission->open_cost_bytes += command_bytes + ITEM_EXTRA_BYTES;
+}
+
+static void close_item(struct submission *submission, size_t command_bytes) {
+    assert(submission->open_count > 0);
+    submission->open_count--;
+    submission->open_bytes -= command_bytes;
+    submission->open_cost_bytes -= command_bytes + ITEM_EXTRA_BYTES;
+}
+
+bool submission_has_room(const struct submission *submission, size_t command_bytes) {
+    size_t cost_bytes = command_bytes + ITEM_EXTRA_BYTES;
+    return submission->open_count == 0 || submission->open_cost_bytes + cost_bytes <= submission->open_cost_bytes_max;
 }
 
 static bool add_item(struct submission *submission, struct request *request, struct slice command) {
@@ -100,6 +133,7 @@ static void propose(struct submission *submission) {
     }
     size_t count = submission->item_count;
     submission->item_count = 0;
+    submission->batch_bytes = 0;
     raft_error *error = NULL;
     int32_t status = raft_group_propose(submission->replica->group, submission->items, count, &error);
     buffer_clear(&submission->commands, submission->batch_bytes_max);
@@ -108,8 +142,7 @@ static void propose(struct submission *submission) {
     }
     for (size_t at = 0; at < count; at++) {
         struct request *request = request_of(submission->items[at].tag);
-        submission->open_bytes -= submission->items[at].length;
-        submission->open_count--;
+        close_item(submission, submission->items[at].length);
         answer_not_applied(submission, request, status, 0, slice_of(raft_error_message(error)));
     }
     raft_error_free(error);
@@ -124,15 +157,16 @@ void submission_write(struct submission *submission, struct request *request, st
         answer_error(request, "ERR ", slice_of("the request is longer than an entry may be (max_entry_bytes)"));
         return;
     }
-    if (submission->item_count > 0 && submission->commands.length + command.length > submission->batch_bytes_max) {
+    size_t cost_bytes = command.length + ITEM_EXTRA_BYTES;
+    if (submission->item_count > 0 && submission->batch_bytes + cost_bytes > submission->batch_bytes_max) {
         propose(submission);
     }
     if (!add_item(submission, request, command)) {
         answer_error(request, "TRYAGAIN ", slice_of("no memory"));
         return;
     }
-    submission->open_bytes += command.length;
-    submission->open_count++;
+    submission->batch_bytes += cost_bytes;
+    open_item(submission, command.length);
 }
 
 void submission_read(struct submission *submission, struct request *request, struct slice command) {
@@ -231,8 +265,7 @@ void submission_flush(struct submission *submission) {
 
 static void proposal_completed(struct submission *submission, const raft_completion *completion) {
     struct request *request = request_of(completion->tag);
-    submission->open_bytes -= request->cost_bytes;
-    submission->open_count--;
+    close_item(submission, request->command_bytes);
     struct slice result = {completion->result, completion->result_length};
     if (completion->outcome == RAFT_OUTCOME_APPLIED) {
         if (!machine_reply(result, request->version, request_answer(request))) {
@@ -242,10 +275,10 @@ static void proposal_completed(struct submission *submission, const raft_complet
     } else if (completion->outcome == RAFT_OUTCOME_NOT_APPLIED) {
         answer_not_applied(submission, request, completion->status, completion->leader, result);
     } else if (request->is_write) {
-        answer_error(request, "UNKNOWN ", result);
+        answer_error(request, "UNKNOWN ", reason(result));
     } else {
         /* Whether a read in the log was applied makes no difference to anyone. */
-        answer_error(request, "TRYAGAIN ", result);
+        answer_error(request, "TRYAGAIN ", reason(result));
     }
 }
 

@@ -22,12 +22,15 @@ struct submission {
 
     /* The batch that gathers. */
     struct buffer commands;
+    size_t batch_bytes; /* what the queue counts them for, and a little more */
     raft_item *items;
     size_t item_count;
     size_t item_capacity;
-    /* Bytes of commands that are proposed, or about to be, and not yet completed. */
-    size_t open_bytes;
+    /* Commands that are proposed, or about to be, and not yet completed. */
     size_t open_count;
+    size_t open_bytes;
+    size_t open_cost_bytes; /* as `batch_bytes` counts */
+    size_t open_cost_bytes_max;
 
     struct buffer result; /* of the read that is being looked up */
     struct read_round *gathering;
@@ -35,6 +38,9 @@ struct submission {
 };
 
 void submission_free(struct submission *submission);
+
+/* Whether another command may be proposed; else its connection is to wait until some have been completed. */
+bool submission_has_room(const struct submission *submission, size_t command_bytes);
 
 /* These take a request on, or answer it at once with why not. The command is copied. */
 void submission_write(struct submission *submission, struct request *request, struct slice command);

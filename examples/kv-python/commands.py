@@ -234,7 +234,8 @@ def _client(call: Call) -> Answer:
         client.name = call.arguments[2]
         return _done(resp.simple("OK"))
     if words[0] == b"setinfo" and len(words) == 3:
-        return _done(resp.simple("OK")) if words[1] in (b"lib-name", b"lib-ver") else _failure("ERR Unrecognized option")
+        is_known = words[1] in (b"lib-name", b"lib-ver")
+        return _done(resp.simple("OK")) if is_known else _failure("ERR Unrecognized option")
     return _unknown_subcommand(call)
 
 

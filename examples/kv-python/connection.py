@@ -3,9 +3,9 @@
 Requests are read ahead, so that a pipeline becomes one batch, within bounds: a client that asks without reading its
 answers, or asks faster than they come, is not read from until it has caught up.
 
-Order within a connection is kept by two rules. A write waits for the reads before it, so that they cannot see it. A read
-behind writes that are still open goes through the log like these, so that it sees them and nothing later; where its
-answer might be too long for a result, it waits for them instead.
+Order within a connection is kept by two rules. A write waits for the reads before it, so that they cannot see it. A
+read behind writes that are still open goes through the log like these, so that it sees them and nothing later; where
+its answer might be too long for a result, it waits for them instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from submission import Place, Request, Submission
 
 # Requests that are read ahead of the first one without an answer.
 REQUESTS_MAX = 4096
-REQUEST_BYTES_MAX = 4 << 20
+REQUEST_BYTES_MAX = 1 << 20
 # Nothing more is read from a client, or looked up for it, while there is so much to be sent to it.
 OUTPUT_BYTES_PAUSE = 1 << 20
 # What a request is made of beside what goes into the entry.
@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._parser = resp.Parser(entry_bytes_max + REQUEST_EXTRA_BYTES)
         self._transport: asyncio.Transport | None = None
-        self._held: list[bytes] | None = None  # a request that waits for those before it
+        self._held: list[bytes] | None = None  # a request that waits: for those before it, or for room
         self._queue: deque[Request] = deque()
         self._request_bytes = 0
         self._in_log = 0
@@ -183,7 +183,8 @@ class Connection(asyncio.Protocol):
                     self._is_ending = self._has_ended
                     break
             if isinstance(request, resp.TooLarge):
-                text = f"ERR a request of {request.request_bytes} bytes is longer than an entry may be (max_entry_bytes)"
+                length = request.request_bytes
+                text = f"ERR a request of {length} bytes is longer than an entry may be (max_entry_bytes)"
                 self._answer_locally(resp.error(text))
                 continue
             if request:
@@ -205,7 +206,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _submit(self, is_write: bool, version: int, command: bytes) -> bool:
-        """Hands a request on, unless it has to wait for those before it: then False."""
+        """Hands a request on, unless it has to wait for those before it or for room: then False."""
         submission = self._submission
         through_log = is_write
         if is_write and self._in_read:
@@ -214,6 +215,8 @@ class Connection(asyncio.Protocol):
             if not submission.fits_log(command):
                 return False
             through_log = True
+        if through_log and not submission.has_room(self, command):
+            return False
         request = Request(self, version, Place.IN_LOG if through_log else Place.IN_READ)
         request.is_write = is_write
         request.command = command

@@ -31,7 +31,7 @@ class Server:
         self._started = time.monotonic()
         self._replica = Replica(lambda notice: self._on_loop(self._noticed, notice))
         self._view = ServerView(options.cluster, options.id, tuple(options.members), refresh=self._refresh)
-        self._submission = Submission(self._replica, self._view, options.max_entry_bytes)
+        self._submission = Submission(self._replica, self._view, options.max_entry_bytes, options.queue_bytes)
         self._connections: set[Connection] = set()
         self._client_ids = itertools.count(1)
         self._node: raft_engine.Node | None = None
@@ -92,7 +92,7 @@ class Server:
         return connection
 
     async def _end(self) -> None:
-        """Takes nothing more; gives what was proposed some time to end well, then ends it anyhow, and sends the answers."""
+        """Takes nothing more; gives what was proposed time to end well, then ends it anyhow, and sends the answers."""
         deadline = time.monotonic() + END_SECONDS
         for connection in self._connections:
             connection.take_no_more()
@@ -146,8 +146,8 @@ class Server:
         except raft_engine.RaftError:
             return
         applied, view.keys, view.digest = self._replica.describe()
-        # The engine also counts entries of its own, and may not yet count the latest of ours: the digest shown is that of
-        # the later of the two.
+        # The engine also counts entries of its own, and may not yet count the latest of ours: the digest shown is that
+        # of the later of the two.
         view.applied = max(applied, group.applied)
         view.last, view.durable, view.commit, view.snapshot = group.last, group.durable, group.commit, group.snapshot
         server = self._node.server.status()

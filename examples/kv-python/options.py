@@ -38,7 +38,9 @@ class Options:
     resp_address: str = ""
     members: list[MemberView] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)  # for the engine, --peer among them as `peer.ID`
-    max_entry_bytes: int = 8 << 20  # the engine's setting of that name, which bounds what a client may send
+    # The engine's settings of these names, which bound what a client may send and what goes into a batch.
+    max_entry_bytes: int = 8 << 20
+    queue_bytes: int = 16 << 20
 
 
 def _number(option: str, text: str) -> int:
@@ -81,8 +83,8 @@ def _add_config(options: Options, text: str) -> None:
         raise UsageError(f"--config must be KEY=VALUE: {text}")
     if key in ("dispatch", "completions"):
         raise UsageError(f"--config cannot change what this program is built on: {text}")
-    if key == "max_entry_bytes":
-        options.max_entry_bytes = _number(key, value)
+    if key in ("max_entry_bytes", "queue_bytes"):
+        setattr(options, key, _number(key, value))
     options.settings[key] = value
 
 

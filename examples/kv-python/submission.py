@@ -1,5 +1,5 @@
-"""From requests to Raft and back: what all clients asked within one turn of the event loop becomes one proposed batch and
-one linearizable read.
+"""From requests to Raft and back: what all clients asked within one turn of the event loop becomes one proposed batch
+and one linearizable read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from connection import Connection
 
 BATCH_BYTES_MAX = 1 << 20
+# What an item costs beside its command, at most.
+ITEM_EXTRA_BYTES = 64
 # Reads under way. What comes meanwhile gathers for the next one.
 READS_IN_FLIGHT_MAX = 4
 
@@ -51,18 +53,22 @@ class Request:
 class Submission:
     """The requests of all connections on their way through Raft."""
 
-    def __init__(self, replica: Replica, server: ServerView, entry_bytes_max: int) -> None:
+    def __init__(self, replica: Replica, server: ServerView, entry_bytes_max: int, queue_bytes: int) -> None:
         self.leads = False
         self.open_count = 0
         self._replica = replica
         self._server = server
         self._entry_bytes_max = entry_bytes_max
+        self._batch_bytes_max = min(BATCH_BYTES_MAX, queue_bytes // 2)
         self._group: raft_engine.AsyncGroup | None = None
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
         self._batch: list[Request] = []
         self._batch_bytes = 0
         self._open_bytes = 0
+        self._open_cost_bytes = 0  # as `_batch_bytes` counts
+        self._open_cost_bytes_max = queue_bytes // 2
+        self._waiting: dict[Connection, None] = {}  # in the order in which they came
         self._gathering: list[Request] = []
         self._reads_in_flight = 0
 
@@ -71,6 +77,14 @@ class Submission:
         self._group = group
 
     # ---- In ----
+
+    def has_room(self, connection: Connection, command: bytes) -> bool:
+        """Whether another command may be proposed; else the connection goes on when some have been completed."""
+        cost_bytes = len(command) + ITEM_EXTRA_BYTES
+        if self._open_cost_bytes == 0 or self._open_cost_bytes + cost_bytes <= self._open_cost_bytes_max:
+            return True
+        self._waiting[connection] = None
+        return False
 
     def write(self, request: Request) -> None:
         """Takes a request to be proposed, or answers it with why not."""
@@ -82,11 +96,12 @@ class Submission:
             text = "ERR the request is longer than an entry may be (max_entry_bytes)"
             request.connection.answered(request, resp.error(text))
             return
-        if self._batch and self._batch_bytes + length > BATCH_BYTES_MAX:
+        if self._batch and self._batch_bytes + length + ITEM_EXTRA_BYTES > self._batch_bytes_max:
             self._propose()
         self._batch.append(request)
-        self._batch_bytes += length
+        self._batch_bytes += length + ITEM_EXTRA_BYTES
         self._open_bytes += length
+        self._open_cost_bytes += length + ITEM_EXTRA_BYTES
         self.open_count += 1
         self._schedule()
 
@@ -150,6 +165,7 @@ class Submission:
         touched = {}
         for request, outcome in zip(batch, outcomes):
             self._open_bytes -= len(request.command)
+            self._open_cost_bytes -= len(request.command) + ITEM_EXTRA_BYTES
             if isinstance(outcome, raft_engine.Applied):
                 answer = machine.reply(outcome.result, request.version)
             else:
@@ -159,6 +175,9 @@ class Submission:
         self.open_count -= len(batch)
         for connection in touched:
             connection.go_on()
+        waiting, self._waiting = self._waiting, {}
+        for connection in waiting:
+            connection.go_on()  # Who finds no room again is entered again.
 
     def _may_read(self, requests: list[Request], future: asyncio.Future[int]) -> None:
         self._reads_in_flight -= 1
