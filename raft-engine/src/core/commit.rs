@@ -9,6 +9,7 @@ impl Raft {
     /// Only an entry of the leader's own term commits by counting; earlier ones commit with it (§5.4.2). Figure 8 shows
     /// what is lost otherwise.
     pub(super) fn advance_commit(&mut self, now: Time) {
+        self.settle();
         let Role::Leader(leader) = &self.role else { return };
         let own = self.durability.durable();
         let reached = |id| match leader.peers.get(&id) {
@@ -20,11 +21,20 @@ impl Raft {
         if agreed <= self.commit || self.log.term_at(agreed) != Some(self.hard_state.term) {
             return;
         }
-        let freed = self.log.cost_bytes(self.commit + 1, agreed);
         self.commit = agreed;
-        if let Role::Leader(leader) = &mut self.role {
-            leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(freed);
-        }
+        self.settle();
         self.release_reads(now);
+    }
+
+    /// Gives the budget of proposals back what is committed *and* on the own disk: until then it stays in memory, and a
+    /// leader whose disk is slower than its followers' must not take ever more.
+    fn settle(&mut self) {
+        let settled = self.commit.min(self.durability.durable());
+        let Role::Leader(leader) = &mut self.role else { return };
+        if settled > leader.settled {
+            let freed = self.log.cost_bytes(leader.settled + 1, settled);
+            leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(freed);
+            leader.settled = settled;
+        }
     }
 }

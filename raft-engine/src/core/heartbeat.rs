@@ -14,6 +14,7 @@ impl Raft {
     /// entries of earlier terms commit with it (§5.4.2, §8).
     pub(super) fn lead(&mut self, now: Time) {
         let last = self.log.last();
+        let settled = self.commit.min(self.durability.durable());
         let peers = self.configuration().members.iter().map(|member| member.id).filter(|&id| id != self.id);
         let peers = peers.map(|id| (id, Progress::new(now, last.index + 1))).collect();
         self.role = Role::Leader(Leader {
@@ -24,7 +25,8 @@ impl Raft {
             heartbeat_at: now,
             check_quorum_at: now + self.options.election_timeout,
             log_time_origin: (self.log.last_log_time(), now),
-            uncommitted_bytes: self.log.cost_bytes(self.commit + 1, last.index),
+            uncommitted_bytes: self.log.cost_bytes(settled + 1, last.index),
+            settled,
             disk_waiting_since: None,
             reads: Reads::default(),
         });

@@ -82,8 +82,10 @@ struct Leader {
     check_quorum_at: Time,
     /// Where the group's log time stood, and when, as the term began.
     log_time_origin: (LogTime, Time),
-    /// Entries proposed and not committed, in bytes.
+    /// Entries that are not both committed and on the own disk, in bytes.
     uncommitted_bytes: usize,
+    /// The last entry that is.
+    settled: Index,
     /// Since when records wait for the own disk without any becoming durable.
     disk_waiting_since: Option<Time>,
     /// Reads that wait for a round, or for the first commit.
@@ -370,7 +372,7 @@ impl Raft {
         self.truncations
     }
 
-    /// Entries proposed and not yet committed, in bytes; 0 where this server does not lead.
+    /// Entries that are not both committed and on the own disk, in bytes; 0 where this server does not lead.
     pub fn uncommitted_bytes(&self) -> usize {
         if let Role::Leader(leader) = &self.role { leader.uncommitted_bytes } else { 0 }
     }
