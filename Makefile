@@ -21,7 +21,7 @@ KILLS ?= 200
 .PHONY: help test demo sim bench kills mutants fmt lint header library examples python pytests tools clean
 
 help: ## Says what there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 test: ## Everything that CI checks (some twenty minutes on two cores)
 	@$(PYTHON) tests/run.py $(STEPS)
@@ -68,10 +68,6 @@ python: $(VENV)/ready ## Builds the Python package into .venv
 pytests: python ## Tests the Python package, and what of its example needs no cluster
 	@cd python && $(VENV_PYTHON) -W error -m unittest discover -s tests
 	@cd examples/kv-python && $(VENV_PYTHON) -W error -m unittest discover -s tests
-
-python-tests: python ## Tests the Python package, and the example in Python without a cluster
-	@cd python && $(VENV_PYTHON) -X dev -W error -m unittest discover -s tests
-	@$(VENV_PYTHON) -X dev -W error -m unittest discover -s examples/kv-python/tests
 
 $(VENV)/ready: tests/requirements.txt
 	@echo "--- a virtual environment with redis-py and maturin, in .venv"
