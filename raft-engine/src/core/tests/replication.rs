@@ -1,5 +1,6 @@
 //! §5.3: the follower's rules, acknowledgements and the disk, and the leader's account of each peer.
 
+use super::super::Role;
 use super::*;
 use crate::types::AppendOutcome;
 
@@ -191,4 +192,22 @@ fn uncommitted_entries_keep_their_budget() {
     assert!(cluster.raft(1).propose(now, vec![Bytes::from_static(b"x")]).is_ok(), "what fits is taken");
 }
 
-use super::super::Role;
+#[test]
+fn a_leader_whose_own_disk_falls_behind_takes_no_more_than_its_budget() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.raft(1).options.uncommitted_bytes = 1_000;
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = true;
+    let now = cluster.now;
+    let mut taken = 0;
+    while cluster.raft(1).propose(now, vec![Bytes::from_static(&[7; 100])]).is_ok() {
+        cluster.settle();
+        taken += 1;
+        assert!(taken < 100, "everything is committed by the others and waits for the own disk");
+    }
+    assert!(cluster.raft(1).commit_index() > 5);
+    assert!(cluster.raft(1).uncommitted_bytes() <= 1_000);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = false;
+    cluster.settle();
+    cluster.propose(1, b"there is room again");
+}
