@@ -118,7 +118,6 @@ impl Driver {
             message_bytes: Options::default().message_bytes.min(self.settings.in_flight_bytes),
             uncommitted_bytes: self.settings.uncommitted_bytes,
             cache_bytes: self.settings.cache_bytes,
-            ..Options::default()
         }
     }
 
