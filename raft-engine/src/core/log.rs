@@ -183,7 +183,9 @@ impl Log {
             bytes += entry.cost_bytes();
             is_first || bytes <= max_bytes
         });
-        fitting.cloned().collect()
+        // Counted first, so that what is collected has its size at once.
+        let count = fitting.count();
+        self.cache.range(skip..skip + count).cloned().collect()
     }
 
     /// What the cached entries from `from` through `through` cost.

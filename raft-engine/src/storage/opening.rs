@@ -61,7 +61,7 @@ impl Storage {
                 return Ok((storage, recovered));
             }
         };
-        let Found { manifest, log, end, is_torn, tail, spare, leftovers } = *found;
+        let Found { manifest, log, end, is_torn, tail, spares, leftovers } = *found;
         let mut storage = Self::new(options, random, manifest);
         storage.state = log.state;
         storage.live = log.live;
@@ -78,7 +78,7 @@ impl Storage {
         };
         let (id, bytes) = (last.id(), last.bytes);
         storage.active = ActiveSegment { id, bytes, offset: end, synced: end, named: tail.0, content_end: end };
-        if let Some((file, bytes)) = spare {
+        for (file, bytes) in spares {
             storage.switching.adopt_spare(file, bytes);
         }
         let incarnation = storage.begin_incarnation(nonce);

@@ -16,6 +16,7 @@ use super::record::Control;
 use super::segment::{BLOCK_BYTES, REMEDY, VERSION, check_header, segment_name};
 use super::snapshot_file::{SnapshotReader, snapshot_name};
 use super::state::{LogChange, State};
+use super::switch::MOST_SPARES;
 use super::{StorageError, StorageOptions};
 use crate::codec;
 use crate::types::{FileName, GroupId, Index, ReadFiles};
@@ -43,8 +44,8 @@ pub(super) struct Found {
     pub(super) is_torn: bool,
     /// The bytes of the last segment from the synced position to `end`, to be rewritten, and where they begin.
     pub(super) tail: (u64, Bytes),
-    /// A file filled ahead, to be used again, by its name and length.
-    pub(super) spare: Option<(FileName, u64)>,
+    /// Files filled ahead or recycled, to be used again, by their names and lengths.
+    pub(super) spares: Vec<(FileName, u64)>,
     /// Files that nothing names.
     pub(super) leftovers: Vec<FileName>,
 }
@@ -99,8 +100,8 @@ pub(super) fn recover(files: &mut dyn ReadFiles, options: &StorageOptions) -> Re
     }
     check_complete(&log)?;
     check_snapshots(files, &log.state, &listed)?;
-    let (spare, leftovers) = sort_out(&manifest, &log.state, &listed, options.segment_bytes);
-    Ok(Directory::Known(Box::new(Found { manifest, log, end, is_torn, tail, spare, leftovers })))
+    let (spares, leftovers) = sort_out(&manifest, &log.state, &listed, options.segment_bytes);
+    Ok(Directory::Known(Box::new(Found { manifest, log, end, is_torn, tail, spares, leftovers })))
 }
 
 fn check_owner(manifest: &Manifest, options: &StorageOptions) -> Result<(), StorageError> {
@@ -218,16 +219,16 @@ fn sort_out(
     state: &State,
     listed: &BTreeMap<FileName, u64>,
     spare_bytes: u64,
-) -> (Option<(FileName, u64)>, Vec<FileName>) {
+) -> (Vec<(FileName, u64)>, Vec<FileName>) {
     let mut named: BTreeSet<FileName> = manifest.segments.iter().map(|live| segment_name(live.number)).collect();
     named.extend(
         state.groups.iter().filter_map(|(&group, state)| Some(snapshot_name(group, state.snapshot.as_ref()?.into()))),
     );
-    let mut spare = None;
+    let mut spares = Vec::new();
     let mut leftovers = Vec::new();
     for (file, &length) in listed {
-        if is_spare(file) && length == spare_bytes && spare.is_none() {
-            spare = Some((file.clone(), length));
+        if is_spare(file) && length == spare_bytes && spares.len() < MOST_SPARES {
+            spares.push((file.clone(), length));
         } else if is_spare(file)
             || *file == new_manifest_name()
             || ((file.0.starts_with("segment-") || is_snapshot(file)) && !named.contains(file))
@@ -235,7 +236,7 @@ fn sort_out(
             leftovers.push(file.clone());
         }
     }
-    (spare, leftovers)
+    (spares, leftovers)
 }
 
 /// Reads one segment from its start, in large pieces.

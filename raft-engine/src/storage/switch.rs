@@ -1,9 +1,11 @@
-//! Segments coming and going: the spare filled ahead, the switch to it, the manifest, and the freeing of dead ones.
+//! Segments coming and going: the spares, filled ahead or recycled, the switch to one, the manifest, and the freeing of
+//! dead ones.
 //!
 //! A switch goes: cut no more; wait until every write is durable; write header and checkpoint into the spare, sync,
 //! rename, sync the directory; only then a manifest names it (and no longer those that are dead by what this checkpoint
 //! says); only then writes go on, and dead files are recycled. Records gather meanwhile.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::batch::{self, BatchHead, BatchKind, Frame};
@@ -17,6 +19,10 @@ use crate::types::{DiskError, DiskStep, DiskWork, FileName, Time};
 /// A spare is filled in pieces of this many bytes, so that other jobs get between.
 const FILL_BYTES: u64 = 8 << 20;
 
+/// Dead segments are kept as spares up to this many: a snapshot frees several at once, and each one that is used again
+/// spares the disk a segment of zeros, which would otherwise double what a busy log writes.
+pub(super) const MOST_SPARES: usize = 4;
+
 /// How long after the disk was full it is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -24,7 +30,12 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Switching {
     stage: Stage,
-    spare: Spare,
+    /// Files that can become the next segment, with their lengths.
+    ready: VecDeque<(FileName, u64)>,
+    /// The one being filled.
+    filling: Option<Filling>,
+    /// Dead segments on their way to be spares.
+    recycling: Vec<(FileName, u64)>,
     next_spare: u64,
     /// What waits for the next manifest.
     goals: Vec<Goal>,
@@ -54,23 +65,11 @@ enum Stage {
     Manifest,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Spare {
-    #[default]
-    None,
-    Filling {
-        file: FileName,
-        filled: u64,
-        bytes: u64,
-    },
-    Recycling {
-        file: FileName,
-        bytes: u64,
-    },
-    Ready {
-        file: FileName,
-        bytes: u64,
-    },
+#[derive(Debug)]
+struct Filling {
+    file: FileName,
+    filled: u64,
+    bytes: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -105,8 +104,8 @@ impl Switching {
     /// Takes over a file that an earlier incarnation filled ahead.
     pub(super) fn adopt_spare(&mut self, file: FileName, bytes: u64) {
         let number = file.0.strip_prefix("spare-").and_then(|number| number.parse::<u64>().ok());
-        self.next_spare = number.map_or(0, |number| number.saturating_add(1));
-        self.spare = Spare::Ready { file, bytes };
+        self.next_spare = self.next_spare.max(number.map_or(0, |number| number.saturating_add(1)));
+        self.ready.push_back((file, bytes));
     }
 }
 
@@ -137,9 +136,8 @@ impl Storage {
         if self.failure.is_some() || !self.in_flight.is_empty() || self.switching.stalled.segment {
             return;
         }
-        match std::mem::take(&mut self.switching.spare) {
-            Spare::Ready { file, bytes } => self.submit_segment(need, file, bytes, false),
-            other => self.switching.spare = other,
+        if let Some((file, bytes)) = self.switching.ready.pop_front() {
+            self.submit_segment(need, file, bytes, false);
         }
     }
 
@@ -190,7 +188,7 @@ impl Storage {
             if !error.is_full || error.file != spare || self.manifest.segments.is_empty() {
                 return self.fail(error.into());
             }
-            self.switching.spare = Spare::Ready { file: spare, bytes: spare_bytes };
+            self.switching.ready.push_front((spare, spare_bytes));
             self.switching.stage = Stage::Draining { need };
             self.switching.full.segment = true;
             self.switching.stalled.segment = true;
@@ -274,15 +272,16 @@ impl Storage {
         }
     }
 
-    /// Makes a dead segment the spare one if there is none, and removes the others. Nothing names them any more.
+    /// Makes spares of dead segments, and removes those that are too many. Nothing names them any more.
     fn recycle(&mut self, dead: Vec<LiveSegment>) {
         let mut steps = Vec::new();
         let mut purpose = Purpose::CleanUp;
         for segment in dead {
             let file = segment_name(segment.number);
-            if self.switching.spare == Spare::None && segment.bytes == self.options.segment_bytes {
+            let spares = self.switching.ready.len() + self.switching.recycling.len();
+            if spares < MOST_SPARES && segment.bytes == self.options.segment_bytes {
                 let to = self.next_spare_name();
-                self.switching.spare = Spare::Recycling { file: to.clone(), bytes: segment.bytes };
+                self.switching.recycling.push((to.clone(), segment.bytes));
                 purpose = Purpose::Recycle;
                 steps.push(DiskStep::Rename { from: file, to });
             } else {
@@ -296,11 +295,10 @@ impl Storage {
     }
 
     pub(super) fn complete_recycle(&mut self, result: Result<(), DiskError>) {
-        if let Spare::Recycling { file, bytes } = std::mem::take(&mut self.switching.spare) {
-            // Where it failed, the next open removes what is left of it, and another spare is filled.
-            if result.is_ok() {
-                self.switching.spare = Spare::Ready { file, bytes };
-            }
+        let recycled = std::mem::take(&mut self.switching.recycling);
+        // Where it failed, the next open removes what is left of them, and another spare is filled.
+        if result.is_ok() {
+            self.switching.ready.extend(recycled);
         }
         self.ensure_spare();
         self.advance_switch();
@@ -308,15 +306,17 @@ impl Storage {
 
     /// Starts to fill a spare segment if there is none.
     fn ensure_spare(&mut self) {
-        if self.switching.spare == Spare::None && self.failure.is_none() {
+        let switching = &self.switching;
+        let is_coming = switching.filling.is_some() || !switching.recycling.is_empty();
+        if switching.ready.is_empty() && !is_coming && self.failure.is_none() {
             let (file, bytes) = (self.next_spare_name(), self.options.segment_bytes);
-            self.switching.spare = Spare::Filling { file, filled: 0, bytes };
+            self.switching.filling = Some(Filling { file, filled: 0, bytes });
             self.submit_fill();
         }
     }
 
     fn submit_fill(&mut self) {
-        let Spare::Filling { file, filled, bytes } = &self.switching.spare else { return };
+        let Some(Filling { file, filled, bytes }) = &self.switching.filling else { return };
         let (file, offset) = (file.clone(), *filled);
         let length = (bytes - filled).min(FILL_BYTES);
         let zeros = match offset {
@@ -327,7 +327,7 @@ impl Storage {
     }
 
     pub(super) fn complete_fill(&mut self, result: Result<(), DiskError>) {
-        let Spare::Filling { file, filled, bytes } = &mut self.switching.spare else { return };
+        let Some(filling) = &mut self.switching.filling else { return };
         // A spare that cannot be filled costs nothing yet, whatever the reason: it is tried again.
         if result.is_err() {
             self.switching.full.fill = true;
@@ -335,11 +335,13 @@ impl Storage {
             return;
         }
         self.switching.full.fill = false;
-        *filled += (*bytes - *filled).min(FILL_BYTES);
-        if filled < bytes {
+        filling.filled += (filling.bytes - filling.filled).min(FILL_BYTES);
+        if filling.filled < filling.bytes {
             return self.submit_fill();
         }
-        self.switching.spare = Spare::Ready { file: file.clone(), bytes: *bytes };
+        if let Some(Filling { file, bytes, .. }) = self.switching.filling.take() {
+            self.switching.ready.push_back((file, bytes));
+        }
         self.advance_switch();
     }
 

@@ -55,7 +55,7 @@ impl Files {
                 ("write", file, result)
             }
             DiskStep::WriteZeros { file, offset, length } => {
-                let result = self.open_to_write(&file).and_then(|opened| self.write_zeros(&opened, offset, length));
+                let result = self.fill(&file, offset, length);
                 ("write", file, result)
             }
             DiskStep::Sync { file } => {
@@ -84,24 +84,32 @@ impl Files {
     }
 
     fn create_zeroed(&self, file: &FileName, length: u64) -> io::Result<()> {
-        let created = create(&self.directory, file)?;
+        create(&self.directory, file)?;
+        self.fill(file, 0, length)
+    }
+
+    /// Writes zeros past the page cache where that can be: they would push useful pages out of it, and copying them into
+    /// it costs more than everything else a server does.
+    fn fill(&self, file: &FileName, offset: u64, length: u64) -> io::Result<()> {
+        let buffered = self.open_to_write(file)?;
         // In one piece where the file system can, and a full disk is told of before anything is written.
-        match rustix::fs::fallocate(&created, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&buffered, FallocateFlags::empty(), offset, length) {
             Err(error) if matches!(error, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                 return Err(error.into());
             }
             _ => (),
         }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).custom_flags(libc::O_DIRECT);
-        let direct = if length.is_multiple_of(AlignedBytes::ALIGNMENT as u64) {
+        let is_aligned = |number: u64| number.is_multiple_of(AlignedBytes::ALIGNMENT as u64);
+        let direct = if is_aligned(offset) && is_aligned(length) {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).custom_flags(libc::O_DIRECT);
             options.open(path_of(&self.directory, file)?).ok()
         } else {
             None
         };
         match direct {
-            Some(direct) if self.write_zeros(&direct, 0, length).is_ok() => Ok(()),
-            _ => self.write_zeros(&created, 0, length),
+            Some(direct) if self.write_zeros(&direct, offset, length).is_ok() => Ok(()),
+            _ => self.write_zeros(&buffered, offset, length),
         }
     }
 
