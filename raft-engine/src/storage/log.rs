@@ -77,7 +77,8 @@ pub(super) enum Pending {
         group: GroupId,
         entry: Entry,
     },
-    Control(Control),
+    /// Boxed: a rare one is large, and entries are many.
+    Control(Box<Control>),
     /// A copy of a live entry that lies at `from`.
     Moved {
         group: GroupId,
@@ -90,8 +91,10 @@ impl Pending {
     fn cost_bytes(&self) -> usize {
         match self {
             Self::Entry { entry, .. } | Self::Moved { entry, .. } => entry.cost_bytes(),
-            Self::Control(Control::Snapshot { .. }) => 1024,
-            Self::Control(_) => 64,
+            Self::Control(control) => match **control {
+                Control::Snapshot { .. } => 1024,
+                _ => 64,
+            },
         }
     }
 
@@ -206,7 +209,7 @@ impl Storage {
         if let Err(what) = fits {
             panic!("a record that does not fit the log was appended: {what}");
         }
-        self.push_pending(Pending::Control(control));
+        self.push_pending(Pending::Control(Box::new(control)));
         number
     }
 
@@ -341,7 +344,7 @@ impl Storage {
         let (mut rows, mut control_bytes, mut payload_bytes) = (0_usize, 0, 0);
         for pending in &self.pending {
             let frame = match pending {
-                Pending::Control(control) => Some(codec::encode(control)),
+                Pending::Control(control) => Some(codec::encode(&**control)),
                 Pending::Entry { .. } | Pending::Moved { .. } => None,
             };
             let cost = frame.as_ref().map_or(pending.cost_bytes(), |body| batch::FRAME_BYTES + body.len());
@@ -367,7 +370,6 @@ impl Storage {
     }
 
     fn write(&mut self, plan: &Plan) -> WriteNumber {
-        let records: Vec<Pending> = self.pending.drain(..plan.records).collect();
         let head = BatchHead {
             kind: BatchKind::Records,
             sequence: self.next_sequence,
@@ -376,7 +378,8 @@ impl Storage {
             synced_offset: self.active.synced,
             incarnation: self.incarnation,
         };
-        let data = batch::encode(&head, records.iter().filter_map(Pending::row), &plan.frames);
+        let records = self.pending.range(..plan.records);
+        let data = batch::encode(&head, records.filter_map(Pending::row), &plan.frames);
         assert_eq!(data.len() as u64, plan.total_bytes, "a batch is as long as it was planned");
         let offset = self.active.offset;
         self.next_sequence += 1;
@@ -398,9 +401,10 @@ impl Storage {
         let block = (offset / BLOCK_BYTES) as u32;
         let blocks = (plan.total_bytes / BLOCK_BYTES) as u32;
         let mut place = Place { segment: self.active.id.number, block, blocks, row: 0 };
-        for record in &records {
+        for _ in 0..plan.records {
+            let record = self.pending.pop_front().expect("what was planned is pending");
             self.pending_bytes -= record.cost_bytes();
-            self.apply(record, &mut place, &mut write);
+            self.apply(&record, &mut place, &mut write);
         }
         self.cut_record = write.through;
         self.work.submit(
@@ -454,7 +458,7 @@ impl Storage {
                         write.groups.insert(group);
                     }
                 }
-                if let Control::Snapshot { group, meta, .. } = control {
+                if let Control::Snapshot { group, meta, .. } = &**control {
                     write.marks.push((*group, SnapshotKey::from(meta)));
                 }
             }
