@@ -93,6 +93,3 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

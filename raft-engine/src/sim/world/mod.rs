@@ -170,9 +170,10 @@ impl World {
         let limits = Limits {
             // A batch is taken as a whole where nothing waits.
             uncommitted_bytes: settings.uncommitted_bytes + profile.max_batch * (profile.max_command_bytes + 100),
-            // What is not durable, or not committed, stays in memory beyond the cache.
+            // What is not durable, or not known to be committed, stays in memory beyond the cache: what a leader may
+            // have uncommitted, and as much that a follower has not heard to be committed.
             cached_bytes: settings.cache_bytes
-                + settings.uncommitted_bytes
+                + 2 * settings.uncommitted_bytes
                 + settings.in_flight_bytes * profile.servers
                 + settings.max_entry_bytes * 2
                 + profile.max_batch * (profile.max_command_bytes + 100)

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use serde::{Deserialize, Serialize};
-
-use super::{CodecError, MAX_ENCODED_BYTES, decode, encode};
-use crate::types::{
+use raft_engine::codec::{CodecError, MAX_ENCODED_BYTES, decode, encode};
+use raft_engine::types::{
     ClusterId, Configuration, EntryKind, GroupId, HardState, Identity, Incarnation, Lineage, LogTime, Member,
     MemberRole, Position, ServerId, SnapshotMeta,
 };
+use serde::{Deserialize, Serialize};
 
 fn configuration() -> Configuration {
     let member = |id, role, byte, address: &str, context: &[u8]| Member {
