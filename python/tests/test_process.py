@@ -63,6 +63,8 @@ class Processes(NodeTest):
         self.check(
             OPEN
             + """
+# A shell's background job inherits an interrupt that is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     node.read(raft_engine.at_least(1 << 40))
