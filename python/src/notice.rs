@@ -33,7 +33,7 @@ pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
             ("role", format!("{} in group {group} and term {new_term}", role_name(*new_role)))
         }
         Notice::Configuration { group, configuration: members } => {
-            configuration = Some(members);
+            configuration = Some(&**members);
             ("members", format!("group {group} has {} members", members.members.len()))
         }
         Notice::GroupStopped { reason, .. } => ("group-stopped", reason.clone()),

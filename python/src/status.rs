@@ -17,7 +17,7 @@ pub(crate) fn of_group<'py>(py: Python<'py>, status: &GroupStatus) -> PyResult<B
     fields.set_item("applied", status.applied)?;
     fields.set_item("snapshot", status.snapshot)?;
     fields.set_item("stopped", &status.stopped)?;
-    fields.set_item("members", notice::members(py, status.configuration.as_ref())?)?;
+    fields.set_item("members", notice::members(py, status.configuration.as_deref())?)?;
     Ok(fields)
 }
 

@@ -58,17 +58,17 @@ impl Boxed for raft_members {
 }
 
 impl raft_members {
-    fn new(configuration: Configuration) -> Self {
+    fn new(configuration: &Configuration) -> Self {
         let count = configuration.members.len();
         let mut all = Self {
             members: Vec::with_capacity(count),
             addresses: Vec::with_capacity(count),
             contexts: Vec::with_capacity(count),
         };
-        for member in configuration.members {
+        for member in &configuration.members {
             // An address came through a C string or is of no use with a NUL in it.
-            let address = CString::new(member.address).unwrap_or_default();
-            let context = member.context;
+            let address = CString::new(member.address.as_str()).unwrap_or_default();
+            let context = member.context.clone();
             all.members.push(raft_member {
                 id: member.id.0,
                 address: address.as_ptr(),
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn raft_group_members(
         let status = group.group.status().ok_or_else(|| Failure::new(RAFT_ERR_CLOSED, "the server is closed"))?;
         let forming =
             || Failure::new(RAFT_ERR_FORMING, "the group is not formed yet: its initial members have not all met");
-        let members = raft_members::new(status.configuration.ok_or_else(forming)?);
+        let members = raft_members::new(status.configuration.as_deref().ok_or_else(forming)?);
         // SAFETY: `clear` found that it may be written.
         unsafe { out.write(handle::own(members)) };
         Ok(())

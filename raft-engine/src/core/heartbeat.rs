@@ -48,7 +48,7 @@ impl Raft {
     pub(super) fn leader_deadline(&self, leader: &Leader) -> Time {
         let stall = leader.disk_waiting_since.map_or(Time::NEVER, |since| since + self.options.disk_stall_timeout);
         let retry = leader.peers.values().map(|peer| peer.deadline(self.retry_after())).min().unwrap_or(Time::NEVER);
-        leader.heartbeat_at.min(leader.check_quorum_at).min(stall).min(retry)
+        leader.heartbeat_at.min(stall).min(retry)
     }
 
     pub(super) fn retry_after(&self) -> Duration {
@@ -60,14 +60,16 @@ impl Raft {
         if leader.disk_waiting_since.is_some_and(|since| now.since(since) >= self.options.disk_stall_timeout) {
             return self.step_down(now);
         }
-        if now >= leader.check_quorum_at {
+        // Looked at when a heartbeat is due: a timer of its own would wake an idle leader for nothing.
+        let is_heartbeat_due = now >= leader.heartbeat_at;
+        if is_heartbeat_due && now >= leader.check_quorum_at {
             leader.check_quorum_at = now + self.options.election_timeout;
             if !self.is_quorum_answering(now) {
                 return self.step_down(now);
             }
         }
         self.retry_silent_peers(now);
-        if matches!(&self.role, Role::Leader(leader) if now >= leader.heartbeat_at) {
+        if is_heartbeat_due {
             self.send_heartbeats(now);
         }
     }

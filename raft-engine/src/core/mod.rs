@@ -36,6 +36,7 @@ mod snapshot;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -78,7 +79,7 @@ struct Leader {
     round: u64,
     /// When the next heartbeat is due.
     heartbeat_at: Time,
-    /// When to look whether a quorum still answers.
+    /// From when on the next heartbeat looks whether a quorum still answers.
     check_quorum_at: Time,
     /// Where the group's log time stood, and when, as the term began.
     log_time_origin: (LogTime, Time),
@@ -135,7 +136,7 @@ pub struct Raft {
     /// Grows whenever entries leave the end of the log.
     truncations: u64,
     /// Configurations by the index of their entry; the last is in force (§6).
-    configurations: Vec<(Index, Configuration)>,
+    configurations: Vec<(Index, Arc<Configuration>)>,
     /// When to campaign. A leader has none.
     election_at: Time,
     /// When a leader of this term was last heard from: the ground of stickiness.
@@ -165,7 +166,11 @@ impl Raft {
             compacted: log.base().index,
             truncations: 0,
             log,
-            configurations: restored.configurations,
+            configurations: restored
+                .configurations
+                .into_iter()
+                .map(|(at, configuration)| (at, configuration.into()))
+                .collect(),
             election_at: now,
             leader_heard_at: None,
             own_vote_pending: None,
@@ -388,7 +393,7 @@ impl Raft {
     }
 
     /// The configuration in force: the last one appended (§6).
-    pub fn configuration(&self) -> &Configuration {
+    pub fn configuration(&self) -> &Arc<Configuration> {
         &self.configurations[self.configurations.len() - 1].1
     }
 
@@ -435,9 +440,9 @@ impl Raft {
         self.log.append(&entries);
         for entry in &entries {
             if entry.kind == EntryKind::Configuration {
-                let configuration = crate::codec::decode(&entry.payload);
+                let configuration = crate::codec::decode::<Configuration>(&entry.payload);
                 let configuration = configuration.expect("a configuration entry is checked where it enters the server");
-                self.configurations.push((entry.index, configuration));
+                self.configurations.push((entry.index, configuration.into()));
             }
         }
         let mark = self.durability.record_append(last);

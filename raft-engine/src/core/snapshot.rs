@@ -107,7 +107,7 @@ impl Raft {
         }
         let mark = self.durability.record_snapshot(kept, position.index);
         self.log.reset(position, meta.log_time);
-        self.configurations = vec![(meta.configuration_index, meta.configuration.clone())];
+        self.configurations = vec![(meta.configuration_index, meta.configuration.clone().into())];
         self.commit = position.index;
         self.compacted = position.index;
         self.truncations += 1;

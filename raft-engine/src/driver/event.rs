@@ -1,5 +1,7 @@
 //! What happens to a server, and what it wants done: the whole interface between the driver and whatever moves bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::transport::Frame;
@@ -190,7 +192,7 @@ pub enum Notice {
     /// The role, term or leader changed.
     Role { group: GroupId, role: Role, term: Term, leader: Option<ServerId> },
     /// A configuration took effect (appended).
-    Configuration { group: GroupId, configuration: Configuration },
+    Configuration { group: GroupId, configuration: Arc<Configuration> },
     /// The group stopped; the server goes on.
     GroupStopped { group: GroupId, reason: String },
     /// The server stopped: its log failed, or it may not take part. It lives only to answer.

@@ -147,7 +147,7 @@ impl Driver {
             cluster: me.cluster.clone(),
             server: me.id,
             segment_bytes: settings.segment_bytes,
-            batch_bytes: 128 << 10,
+            batch_bytes: settings.batch_bytes,
             tail_bytes: settings.cache_bytes,
         };
         let (storage, recovered) = Storage::open(options, files, seed)?;

@@ -29,6 +29,8 @@ pub struct Settings {
     pub snapshot_log_bytes: u64,
     /// The most that the log may hold before the oldest segment's groups are snapshotted or moved, in bytes.
     pub log_bytes: u64,
+    /// One log write is cut at so many bytes of records.
+    pub batch_bytes: usize,
     /// Own log writes submitted and not completed: one in a server, one to four in the simulator.
     pub writes_in_flight: usize,
     /// Where to dial a member, in place of the address in the log.
@@ -38,8 +40,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            election_timeout: Duration::from_millis(150),
-            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(225),
+            heartbeat_interval: Duration::from_millis(75),
             disk_stall_timeout: Duration::from_secs(1),
             max_entry_bytes: 8 << 20,
             in_flight_bytes: 2 << 20,
@@ -50,6 +52,7 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             snapshot_log_bytes: 256 << 20,
             log_bytes: 1 << 30,
+            batch_bytes: 512 << 10,
             writes_in_flight: 1,
             peer_addresses: std::collections::BTreeMap::new(),
         }

@@ -1,5 +1,7 @@
 //! What a host may ask at any time.
 
+use std::sync::Arc;
+
 use super::group::{Group, Phase};
 use super::{Driver, Role};
 use crate::types::{Configuration, GroupId, Identity, Incarnation, Index, ServerId, Term};
@@ -28,7 +30,7 @@ pub struct GroupStatus {
     /// Why the group stopped, if it did.
     pub stopped: Option<String>,
     /// The configuration in force; `None` before the group is formed.
-    pub configuration: Option<Configuration>,
+    pub configuration: Option<Arc<Configuration>>,
 }
 
 /// The state of a server.
