@@ -13,6 +13,8 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (330, "a restore that ended after its group had stopped was taken for progress"),
     (349, "entries read from the log went out as one message, whatever the peer's window"),
     (414, "a snapshot was taken up while the host still read the file of the one before"),
+    (3498, "the judge denied a new leader what its predecessor had uncommitted"),
+    (4474, "the judge wanted a group formed with a server that is wiped and rightly refused"),
 ];
 
 #[test]

@@ -83,7 +83,6 @@ impl Profile {
             segment_bytes: if has_large_entries { 1 << 20 } else { (64 << 10) << rng.u32(..2) },
             snapshot_log_bytes: if rng.u8(..5) == 0 { 10 << 20 } else { rng.u64(4_000..120_000) },
             log_bytes: 0,
-            batch_bytes: rng.usize(4 << 10..512 << 10),
             writes_in_flight: rng.usize(1..=4),
             ..Settings::default()
         };
@@ -134,5 +133,12 @@ impl Profile {
             // Alone, it would form the group that it was told to.
             other_members: rng.u8(..12) == 0 && servers > 1,
         }
+        .with_batches(rng.clone())
+    }
+
+    /// Drawn from a copy: seeds that were kept stay what they are.
+    fn with_batches(mut self, mut rng: Rng) -> Self {
+        self.settings.batch_bytes = rng.usize(4 << 10..512 << 10);
+        self
     }
 }

@@ -63,11 +63,11 @@ impl World {
         let takes_part: Vec<usize> =
             (0..self.profile.servers).filter(|&server| self.invariants[group].takes_part(server)).collect();
         if !self.invariants[group].is_formed() {
-            // Wipes may have left two entry 1 with a minority each: nobody may go on then.
-            if passed > CONVERGED_WITHIN
-                && self.invariants[group].first_entries() > 1
-                && self.coverage.wipes_while_forming > 0
-            {
+            // Wipes may have left two entry 1 with a minority each: nobody may go on then. And whoever was wiped after
+            // another group had formed with it is refused by all: the groups that it is still to form never are.
+            let is_split = self.invariants[group].first_entries() > 1 && self.coverage.wipes_while_forming > 0;
+            let is_out = |server| self.invariants.iter().any(|other| other.is_formed() && !other.takes_part(server));
+            if passed > CONVERGED_WITHIN && (is_split || (0..self.profile.servers).any(is_out)) {
                 return Ok(Ok(()));
             }
             return Ok(Err(format!("group {group} is not formed")));

@@ -168,8 +168,9 @@ impl World {
         let profile = Profile::new(&mut rng);
         let settings = &profile.settings;
         let limits = Limits {
-            // A batch is taken as a whole where nothing waits.
-            uncommitted_bytes: settings.uncommitted_bytes + profile.max_batch * (profile.max_command_bytes + 100),
+            // A batch is taken as a whole where nothing waits. A new leader begins with what the one before it had
+            // uncommitted, and with as much that it has not heard to be committed; it takes nothing more then.
+            uncommitted_bytes: 2 * settings.uncommitted_bytes + profile.max_batch * (profile.max_command_bytes + 100),
             // What is not durable, or not known to be committed, stays in memory beyond the cache: what a leader may
             // have uncommitted, and as much that a follower has not heard to be committed.
             cached_bytes: settings.cache_bytes
