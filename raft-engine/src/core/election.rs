@@ -7,6 +7,16 @@ use super::{Raft, Role, quorum};
 use crate::types::{Message, Position, ServerId, Term, Time};
 
 impl Raft {
+    /// The first wait of an open, between a third and the whole of an election timeout: whoever comes up finds a leader
+    /// soon or there is none, and to ask early deposes nobody, since who hears a leader refuses a pre-vote. A server
+    /// that is the only voter waits for nobody.
+    pub(super) fn begin_election_timer(&mut self, now: Time) {
+        let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
+        let wait = Duration::from_nanos(timeout / 3 + self.random.u64(0..(timeout - timeout / 3).max(1)));
+        let is_alone = quorum::is_quorum(self.configuration(), |id| id == self.id);
+        self.election_at = if is_alone { now } else { now + wait };
+    }
+
     /// Waits a new random time for a leader: between one and two election timeouts (§5.2).
     pub(super) fn reset_election_timer(&mut self, now: Time) {
         let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
@@ -80,6 +90,23 @@ impl Raft {
         self.role = Role::Candidate { granted: BTreeSet::new() };
         let message = Message::Vote { term: self.hard_state.term, last: self.log.last() };
         self.ask_voters(&message);
+    }
+
+    /// What a candidate asked may have been lost with an older connection, or said before there was one.
+    pub(super) fn ask_again(&mut self, peer: ServerId) {
+        let last = self.log.last();
+        let message = match &self.role {
+            Role::PreCandidate { granted } if !granted.contains(&peer) => {
+                Message::PreVote { campaign_term: self.hard_state.term + 1, last }
+            }
+            Role::Candidate { granted } if !granted.contains(&peer) => {
+                Message::Vote { term: self.hard_state.term, last }
+            }
+            _ => return,
+        };
+        if self.configuration().is_voter(peer) {
+            self.send(peer, message);
+        }
     }
 
     fn ask_voters(&mut self, message: &Message) {

@@ -177,7 +177,7 @@ impl Raft {
             pending_restore: None,
             effects: Vec::new(),
         };
-        raft.reset_election_timer(now);
+        raft.begin_election_timer(now);
         raft
     }
 

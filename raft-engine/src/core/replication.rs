@@ -186,6 +186,7 @@ impl Raft {
             let next = if progress.matched > 0 { progress.matched + 1 } else { progress.next };
             progress.probe(now, next, leader.number);
         }
+        self.ask_again(peer);
     }
 
     /// Whoever has been silent about a request for long is probed again.

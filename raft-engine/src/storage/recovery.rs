@@ -79,6 +79,8 @@ pub(super) fn recover(files: &mut dyn ReadFiles, options: &StorageOptions) -> Re
     let Some(last) = manifest.segments.last() else {
         return Err(corrupt(&manifest_name(), 0, "the manifest names no segment"));
     };
+    // What has come is looked at while the disk brings the rest.
+    files.expect(&manifest.segments.iter().map(|live| segment_name(live.number)).collect::<Vec<_>>());
     for segment in &manifest.segments {
         let file = segment_name(segment.number);
         if listed.get(&file).is_none_or(|&length| length < segment.bytes) {

@@ -126,6 +126,9 @@ pub trait ReadFiles {
 
     /// Reads `length` bytes at `offset`; fewer only where the file ends.
     fn read(&mut self, file: &FileName, offset: u64, length: usize) -> Result<Bytes, DiskError>;
+
+    /// These are going to be read, from the first to the last: the disk may begin. Promises nothing, fails never.
+    fn expect(&mut self, _files: &[FileName]) {}
 }
 
 /// Bytes whose address is a multiple of [`AlignedBytes::ALIGNMENT`], as direct writes need; grown by appending.

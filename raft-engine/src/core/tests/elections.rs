@@ -156,3 +156,43 @@ fn the_own_vote_counts_once_it_is_durable() {
     cluster.settle();
     assert_eq!(cluster.raft(1).role(), RoleName::Leader);
 }
+
+#[test]
+fn the_first_wait_is_shorter_and_a_server_alone_waits_not_at_all() {
+    let timeout = Options::default().election_timeout;
+    for seed in 0..50 {
+        let raft = Raft::new(ServerId(1), Options::default(), restored(3, 0, &[]), seed, Time(0));
+        assert!(raft.deadline() >= Time(0) + timeout / 3 && raft.deadline() < Time(0) + timeout, "{:?}", raft.deadline());
+    }
+    let mut alone = Cluster::new(1);
+    alone.pass(5);
+    assert_eq!(alone.leader(), Some(1));
+}
+
+#[test]
+fn whoever_comes_up_early_deposes_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let term = cluster.raft(1).hard_state().term;
+    // Server 3 starts again, and asks before it has heard from the leader.
+    let now = cluster.now;
+    *cluster.raft(3) = Raft::new(ServerId(3), Options::default(), restored(3, term, &[term]), 7, now);
+    cluster.raft(3).campaign(now);
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.raft(2).hard_state().term, term);
+}
+
+#[test]
+fn a_candidate_asks_again_on_a_new_connection() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(1);
+    let now = cluster.now;
+    cluster.raft(1).campaign(now);
+    cluster.settle();
+    assert_eq!(cluster.raft(1).role(), RoleName::PreCandidate);
+    cluster.heal();
+    cluster.raft(1).peer_reconnected(now, ServerId(2));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1), "it did not wait for another election timeout");
+}

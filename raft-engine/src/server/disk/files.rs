@@ -164,17 +164,15 @@ fn read_up_to(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     let length = length.min(present);
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    buffer.resize(length, 0);
-    let mut done = 0;
-    while done < length {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
+    while buffer.len() < length {
+        let at = offset + buffer.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
             Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
+            Ok(_) | Err(rustix::io::Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
         }
     }
-    buffer.truncate(done);
+    buffer.truncate(length);
     Ok(buffer.into())
 }
 
@@ -227,5 +225,13 @@ impl ReadFiles for DirectoryFiles {
         }
         let Some((_, opened)) = &self.open_file else { unreachable!("just opened") };
         read_up_to(opened, offset, length).map_err(describe)
+    }
+
+    fn expect(&mut self, files: &[FileName]) {
+        for file in files {
+            if let Ok(opened) = path_of(&self.directory, file).and_then(File::open) {
+                let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::WillNeed);
+            }
+        }
     }
 }
