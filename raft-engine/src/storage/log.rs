@@ -1,8 +1,8 @@
 //! The writer: records in, numbered writes out, and what of them is durable.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::batch::{self, BatchHead, BatchKind, Frame};
+use super::batch;
 use super::error::StorageError;
 use super::events::{StorageEvent, StorageOptions};
 use super::group::GroupLog;
@@ -10,13 +10,12 @@ use super::manifest::Manifest;
 use super::places::{LiveEntries, Place};
 use super::reads::Reads;
 use super::record::{Control, Record, RecordNumber, StoredEntry, WriteNumber};
-use super::segment::{BLOCK_BYTES, SegmentId, segment_name};
-use super::snapshot_file::SnapshotKey;
+use super::segment::SegmentId;
 use super::snapshots::Snapshots;
-use super::state::{LogChange, State};
+use super::state::State;
 use super::switch::Switching;
 use super::work::{Purpose, WorkQueue};
-use crate::codec;
+use super::write::{Plan, WriteInFlight};
 use crate::types::{DiskDone, DiskError, DiskWork, DiskWorkId, Entry, FileName, GroupId, Index};
 
 /// The disk side of one server.
@@ -34,12 +33,12 @@ pub struct Storage {
     pub(super) live: LiveEntries,
     /// Appended and not cut.
     pub(super) pending: VecDeque<Pending>,
-    pending_bytes: usize,
+    pub(super) pending_bytes: usize,
     /// The last record appended.
     last_record: RecordNumber,
     /// The last record cut.
-    cut_record: RecordNumber,
-    last_write: WriteNumber,
+    pub(super) cut_record: RecordNumber,
+    pub(super) last_write: WriteNumber,
     pub(super) next_sequence: u64,
     pub(super) active: ActiveSegment,
     pub(super) in_flight: VecDeque<WriteInFlight>,
@@ -88,7 +87,7 @@ pub(super) enum Pending {
 }
 
 impl Pending {
-    fn cost_bytes(&self) -> usize {
+    pub(super) fn cost_bytes(&self) -> usize {
         match self {
             Self::Entry { entry, .. } | Self::Moved { entry, .. } => entry.cost_bytes(),
             Self::Control(control) => match **control {
@@ -98,43 +97,13 @@ impl Pending {
         }
     }
 
-    fn row(&self) -> Option<(GroupId, &Entry, bool)> {
+    pub(super) fn row(&self) -> Option<(GroupId, &Entry, bool)> {
         match self {
             Self::Entry { group, entry } => Some((*group, entry, false)),
             Self::Moved { group, entry, .. } => Some((*group, entry, true)),
             Self::Control(_) => None,
         }
     }
-}
-
-/// A write that was submitted and not reported.
-#[derive(Debug)]
-pub(super) struct WriteInFlight {
-    number: WriteNumber,
-    through: RecordNumber,
-    /// Where it ends in the segment.
-    end: u64,
-    groups: BTreeSet<GroupId>,
-    moved: Vec<Move>,
-    marks: Vec<(GroupId, SnapshotKey)>,
-    is_done: bool,
-}
-
-/// A moved copy: it becomes the present one when it is durable, if the present one is still the one it was made from.
-#[derive(Clone, Copy, Debug)]
-struct Move {
-    group: GroupId,
-    index: Index,
-    from: Place,
-    to: Place,
-    bytes: u32,
-}
-
-/// What fits the next write.
-struct Plan {
-    records: usize,
-    frames: Vec<Frame>,
-    total_bytes: u64,
 }
 
 impl Storage {
@@ -338,176 +307,4 @@ impl Storage {
             self.events.push(StorageEvent::Failed { error });
         }
     }
-
-    fn plan(&self) -> Plan {
-        let mut plan = Plan { records: 0, frames: Vec::new(), total_bytes: 0 };
-        let (mut rows, mut control_bytes, mut payload_bytes) = (0_usize, 0, 0);
-        for pending in &self.pending {
-            let frame = match pending {
-                Pending::Control(control) => Some(codec::encode(&**control)),
-                Pending::Entry { .. } | Pending::Moved { .. } => None,
-            };
-            let cost = frame.as_ref().map_or(pending.cost_bytes(), |body| batch::FRAME_BYTES + body.len());
-            let so_far = rows * batch::ROW_BYTES + control_bytes + payload_bytes;
-            if plan.records > 0 && so_far + cost > self.options.batch_bytes {
-                break;
-            }
-            match (frame, pending.row()) {
-                (Some(body), _) => {
-                    plan.frames.push(Frame { rows_before: rows as u32, body });
-                    control_bytes += cost;
-                }
-                (None, Some((_, entry, _))) => {
-                    rows += 1;
-                    payload_bytes += entry.payload.len();
-                }
-                (None, None) => {}
-            }
-            plan.records += 1;
-        }
-        plan.total_bytes = batch::batch_bytes(rows, control_bytes, payload_bytes);
-        plan
-    }
-
-    fn write(&mut self, plan: &Plan) -> WriteNumber {
-        let head = BatchHead {
-            kind: BatchKind::Records,
-            sequence: self.next_sequence,
-            segment: self.active.id,
-            synced_segment: self.active.id.number,
-            synced_offset: self.active.synced,
-            incarnation: self.incarnation,
-        };
-        let records = self.pending.range(..plan.records);
-        let data = batch::encode(&head, records.filter_map(Pending::row), &plan.frames);
-        assert_eq!(data.len() as u64, plan.total_bytes, "a batch is as long as it was planned");
-        let offset = self.active.offset;
-        self.next_sequence += 1;
-        self.last_write.0 += 1;
-        self.active.offset += plan.total_bytes;
-        self.active.named = self.active.synced;
-        if plan.records > 0 {
-            self.active.content_end = self.active.offset;
-        }
-        let mut write = WriteInFlight {
-            number: self.last_write,
-            through: self.cut_record,
-            end: self.active.offset,
-            groups: BTreeSet::new(),
-            moved: Vec::new(),
-            marks: Vec::new(),
-            is_done: false,
-        };
-        let block = (offset / BLOCK_BYTES) as u32;
-        let blocks = (plan.total_bytes / BLOCK_BYTES) as u32;
-        let mut place = Place { segment: self.active.id.number, block, blocks, row: 0 };
-        for _ in 0..plan.records {
-            let record = self.pending.pop_front().expect("what was planned is pending");
-            self.pending_bytes -= record.cost_bytes();
-            self.apply(&record, &mut place, &mut write);
-        }
-        self.cut_record = write.through;
-        self.work.submit(
-            DiskWork::WriteLog { file: segment_name(self.active.id.number), offset, data },
-            Purpose::Write(self.last_write),
-        );
-        self.in_flight.push_back(write);
-        self.last_write
-    }
-
-    /// Brings a record that was cut into the state and the places.
-    fn apply(&mut self, record: &Pending, place: &mut Place, write: &mut WriteInFlight) {
-        match record {
-            Pending::Entry { group, entry } => {
-                write.through.0 += 1;
-                if write.groups.last() != Some(group) {
-                    write.groups.insert(*group);
-                }
-                let applied =
-                    self.state.group(*group).apply_entry(entry.index, entry.term, entry.kind, || entry.clone());
-                assert_eq!(applied, Ok(()), "an entry was checked when it was appended");
-                let log = self.groups.entry(*group).or_default();
-                log.places.push(entry.index, *place, cost(entry), &mut self.live);
-                place.row += 1;
-            }
-            Pending::Moved { group, entry, from } => {
-                write.moved.push(Move {
-                    group: *group,
-                    index: entry.index,
-                    from: *from,
-                    to: *place,
-                    bytes: cost(entry),
-                });
-                place.row += 1;
-            }
-            Pending::Control(control) => {
-                write.through.0 += 1;
-                match self.state.apply(control) {
-                    Err(what) => panic!("a record was checked when it was appended: {what}"),
-                    Ok(LogChange::None) => {}
-                    Ok(LogChange::Truncated { group, from }) => {
-                        self.groups.entry(group).or_default().places.truncate(from, &mut self.live);
-                        write.groups.insert(group);
-                    }
-                    // The entries before the mark stay readable until the driver says `compact`.
-                    Ok(LogChange::Marked { group, .. }) => {
-                        write.groups.insert(group);
-                    }
-                    Ok(LogChange::Replaced { group }) => {
-                        self.groups.entry(group).or_default().places.truncate(0, &mut self.live);
-                        write.groups.insert(group);
-                    }
-                }
-                if let Control::Snapshot { group, meta, .. } = &**control {
-                    write.marks.push((*group, SnapshotKey::from(meta)));
-                }
-            }
-        }
-    }
-
-    /// Reports the contiguous prefix of what is done: a write counts only with every earlier one.
-    fn complete_write(&mut self, number: WriteNumber, result: Result<(), DiskError>) {
-        if let Err(error) = result {
-            return self.fail(error.into());
-        }
-        if self.failure.is_some() {
-            return;
-        }
-        if let Some(write) = self.in_flight.iter_mut().find(|write| write.number == number) {
-            write.is_done = true;
-        }
-        while let Some(write) = self.in_flight.pop_front_if(|write| write.is_done) {
-            self.written(write);
-        }
-        self.advance_switch();
-    }
-
-    fn written(&mut self, write: WriteInFlight) {
-        self.active.synced = write.end;
-        for (group, key) in write.marks {
-            self.groups.entry(group).or_default().marked = Some(key);
-        }
-        for copy in write.moved {
-            let log = self.groups.entry(copy.group).or_default();
-            if log.places.place(copy.index) == Some(copy.from) {
-                log.places.set(copy.index, copy.to, copy.bytes, &mut self.live);
-            }
-            self.reads.moved(copy.group);
-        }
-        let mut groups = Vec::with_capacity(write.groups.len());
-        for group in write.groups {
-            let log = self.groups.entry(group).or_default();
-            log.written(write.through);
-            groups.push((group, log.durable()));
-        }
-        if !self.is_ready && write.through >= RecordNumber(1) {
-            self.is_ready = true;
-            self.events.push(StorageEvent::Ready);
-        }
-        self.events.push(StorageEvent::Written { number: write.number, through: write.through, groups });
-    }
-}
-
-fn cost(entry: &Entry) -> u32 {
-    u32::try_from(entry.cost_bytes()).unwrap_or(u32::MAX)
 }

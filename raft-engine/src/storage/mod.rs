@@ -31,6 +31,7 @@ mod snapshots;
 mod state;
 mod switch;
 mod work;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -121,19 +121,17 @@ impl Places {
         (run.first <= index).then(|| run.place_of(index))
     }
 
-    /// Appends an entry behind all others.
-    pub(super) fn push(&mut self, index: Index, place: Place, bytes: u32, live: &mut LiveEntries) {
-        let one = Run { first: index, count: 1, place, bytes };
-        live.add(&one);
-        self.bytes += u64::from(bytes);
+    /// Appends entries behind all others.
+    pub(super) fn push(&mut self, next: Run, live: &mut LiveEntries) {
+        self.remember(&next, live);
         match self.runs.back_mut() {
-            Some(run) if continues(run, &one) => {
-                run.count += 1;
-                run.bytes = run.bytes.saturating_add(bytes);
+            Some(run) if continues(run, &next) => {
+                run.count += next.count;
+                run.bytes = run.bytes.saturating_add(next.bytes);
             }
             last => {
-                assert!(last.is_none_or(|run| run.last() < index), "an entry is placed behind all others");
-                self.runs.push_back(one);
+                assert!(last.is_none_or(|run| run.last() < next.first), "entries are placed behind all others");
+                self.runs.push_back(next);
             }
         }
     }
@@ -235,10 +233,16 @@ mod tests {
             let last = model.keys().next_back().copied().unwrap_or(first - 1);
             match random.u32(0..10) {
                 0..6 => {
-                    for row in 0..random.u32(1..6) {
-                        let index = last + 1 + u64::from(row);
-                        places.push(index, place(step / 100, step, row), 64, &mut live);
-                        model.insert(index, place(step / 100, step, row));
+                    let (mut row, rows) = (0, random.u32(1..6));
+                    while row < rows {
+                        let count = random.u32(1..=rows - row);
+                        let first = last + 1 + u64::from(row);
+                        let run = Run { first, count, place: place(step / 100, step, row), bytes: 64 * count };
+                        places.push(run, &mut live);
+                        for at in 0..count {
+                            model.insert(first + u64::from(at), place(step / 100, step, row + at));
+                        }
+                        row += count;
                     }
                 }
                 6 if last >= first => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::batch::{self, Batch, BatchKind, Fault};
 use super::manifest::{LiveSegment, Manifest, manifest_name, new_manifest_name};
-use super::places::{LiveEntries, Place, Places};
+use super::places::{LiveEntries, Place, Places, Run};
 use super::record::Control;
 use super::segment::{BLOCK_BYTES, REMEDY, VERSION, check_header, segment_name};
 use super::snapshot_file::{SnapshotReader, snapshot_name};
@@ -394,25 +394,45 @@ impl Log {
         let block = (offset / BLOCK_BYTES) as u32;
         let blocks = (batch.total_bytes / BLOCK_BYTES) as u32;
         let mut frames = batch.frames()?.into_iter().peekable();
+        let mut run: Option<(GroupId, Run)> = None;
         for (at, (row, range)) in (0_u32..).zip(batch.entries()) {
             while let Some((_, body)) = frames.next_if(|frame| frame.0 <= at) {
+                self.place(run.take());
                 self.replay_control(body)?;
             }
             let place = Place { segment, block, blocks, row: at };
-            let cost = row.payload_bytes.saturating_add(batch::ROW_BYTES as u32);
+            let bytes = row.payload_bytes.saturating_add(batch::ROW_BYTES as u32);
             let state = self.state.group(row.group);
-            let places = self.places.entry(row.group).or_default();
             if row.is_moved {
                 let is_live = row.index > state.outline.snapshot().index;
-                if is_live && state.outline.term_at(row.index) == Some(row.term) {
-                    places.set(row.index, place, cost, &mut self.live);
+                let is_present = is_live && state.outline.term_at(row.index) == Some(row.term);
+                self.place(run.take());
+                if is_present {
+                    self.places.entry(row.group).or_default().set(row.index, place, bytes, &mut self.live);
                 }
-            } else {
-                state.apply_entry(row.index, row.term, row.kind, || row.entry(batch.payload(range)))?;
-                places.push(row.index, place, cost, &mut self.live);
+                continue;
+            }
+            state.apply_entry(row.index, row.term, row.kind, || row.entry(batch.payload(range)))?;
+            match &mut run {
+                Some((group, run)) if *group == row.group => {
+                    run.count += 1;
+                    run.bytes = run.bytes.saturating_add(bytes);
+                }
+                _ => {
+                    let begun = Run { first: row.index, count: 1, place, bytes };
+                    self.place(run.replace((row.group, begun)));
+                }
             }
         }
+        self.place(run);
         frames.try_for_each(|(_, body)| self.replay_control(body))
+    }
+
+    /// Entries of one group in consecutive rows have their places.
+    fn place(&mut self, run: Option<(GroupId, Run)>) {
+        if let Some((group, run)) = run {
+            self.places.entry(group).or_default().push(run, &mut self.live);
+        }
     }
 
     fn replay_control(&mut self, body: &[u8]) -> Result<(), String> {

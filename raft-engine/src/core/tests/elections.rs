@@ -162,7 +162,11 @@ fn the_first_wait_is_shorter_and_a_server_alone_waits_not_at_all() {
     let timeout = Options::default().election_timeout;
     for seed in 0..50 {
         let raft = Raft::new(ServerId(1), Options::default(), restored(3, 0, &[]), seed, Time(0));
-        assert!(raft.deadline() >= Time(0) + timeout / 3 && raft.deadline() < Time(0) + timeout, "{:?}", raft.deadline());
+        assert!(
+            raft.deadline() >= Time(0) + timeout / 3 && raft.deadline() < Time(0) + timeout,
+            "{:?}",
+            raft.deadline()
+        );
     }
     let mut alone = Cluster::new(1);
     alone.pass(5);
