@@ -40,6 +40,18 @@ bool address_split(const char *address, struct slice *host, uint16_t *port) {
     return true;
 }
 
+/* An address as clients want it: of IPv6 ones, without the brackets. */
+static void append_address(struct buffer *text, const char *address) {
+    struct slice host;
+    uint16_t port;
+    if (address_split(address, &host, &port)) {
+        buffer_append(text, host.data, host.length);
+        buffer_append_format(text, ":%u", port);
+    } else {
+        buffer_append_text(text, address);
+    }
+}
+
 void reply_not_leader(const struct server_view *server, uint64_t leader, struct buffer *reply) {
     const struct member_view *member = leader == server->id ? NULL : member_find(server, leader);
     if (member == NULL) {
@@ -49,7 +61,8 @@ void reply_not_leader(const struct server_view *server, uint64_t leader, struct 
         return;
     }
     struct buffer text = {0};
-    buffer_append_format(&text, "MOVED 0 %s", member->resp_address);
+    buffer_append_text(&text, "MOVED 0 ");
+    append_address(&text, member->resp_address);
     resp_error(reply, (struct slice){text.data, text.length});
     buffer_free(&text);
 }
@@ -296,9 +309,10 @@ static void cluster_nodes(struct command_call *call) {
         char id[NODE_ID_BYTES];
         node_id(member->id, id);
         const char *myself = member->id == call->server->id ? "myself," : "";
-        buffer_append_format(&text, "%s %s@0 %s%s %s 0 0 %" PRIu64 " connected%s\n", id, member->resp_address, myself,
-                             at == 0 ? "master" : "slave", at == 0 ? "-" : leader_id, call->server->term,
-                             at == 0 ? " 0-16383" : "");
+        buffer_append_format(&text, "%s ", id);
+        append_address(&text, member->resp_address);
+        buffer_append_format(&text, "@0 %s%s %s 0 0 %" PRIu64 " connected%s\n", myself, at == 0 ? "master" : "slave",
+                             at == 0 ? "-" : leader_id, call->server->term, at == 0 ? " 0-16383" : "");
     }
     resp_text(call->reply, call->client->version, (struct slice){text.data, text.length});
     buffer_free(&text);

@@ -92,12 +92,18 @@ def split_address(address: str) -> tuple[str, int]:
     return host, number
 
 
+def client_address(member: MemberView) -> str:
+    """An address as clients want it: of IPv6 ones, without the brackets."""
+    host, port = split_address(member.resp_address)
+    return f"{host}:{port}"
+
+
 def not_leader(server: ServerView, leader: int) -> bytes:
     """Why a request that only the leader can answer was certainly not applied: MOVED or CLUSTERDOWN."""
     member = None if leader == server.id else server.member(leader)
     if member is None:
         return resp.error("CLUSTERDOWN no leader is known: there is an election, or no majority is connected")
-    return resp.error(f"MOVED 0 {member.resp_address}")
+    return resp.error(f"MOVED 0 {client_address(member)}")
 
 
 @dataclass
@@ -345,9 +351,8 @@ def _nodes(server: ServerView) -> str:
         flags = ("myself," if member.id == server.id else "") + ("slave" if at else "master")
         master = _node_id(server.leader) if at else "-"
         slots = "" if at else " 0-16383"
-        lines.append(
-            f"{_node_id(member.id)} {member.resp_address}@0 {flags} {master} 0 0 {server.term} connected{slots}\n"
-        )
+        name = f"{_node_id(member.id)} {client_address(member)}@0"
+        lines.append(f"{name} {flags} {master} 0 0 {server.term} connected{slots}\n")
     return "".join(lines)
 
 

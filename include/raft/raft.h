@@ -93,7 +93,7 @@
  *       if (raft_server_start_group(server, &start, &machine, &group, &error)) return failed("start", error);
  *
  *       while (raft_group_propose_wait(group, (const uint8_t *)"+", 1, 5000, &result, &error)) {
- *           if (raft_error_outcome(error) != RAFT_OUTCOME_NOT_APPLIED || !raft_error_retriable(error))
+ *           if (!raft_error_retriable(error))
  *               return failed("propose", error);
  *           raft_error_free(error);
  *       }
@@ -266,8 +266,8 @@ int32_t raft_error_code(const raft_error *error);
 const char *raft_error_message(const raft_error *error);
 
 /**
- * Whether the same call may succeed later, here or at the leader, without anyone repairing something. It says
- * nothing about whether repeating is safe: that is the outcome.
+ * Whether the same call may be made again: nothing can come of the failed one any more, and the next may succeed
+ * without anyone repairing something, here after a while or at the leader. Never true of an unknown outcome.
  *
  * Any thread, also in a callback. Does not block.
  */
@@ -347,6 +347,7 @@ int32_t raft_config_new(const char *cluster,
  * | segment_bytes         | 67108864   | the length of one file of the log; a multiple of 4096                  |
  * | log_bytes             | 1073741824 | the length of all of them                                              |
  * | snapshot_log_bytes    | 268435456  | log behind the last snapshot that calls for the next one               |
+ * | plaintext             | loopback   | "loopback", or "anywhere" where only you can reach the network         |
  * | peer.ID               |            | "host:port": where to dial server ID, in place of its address          |
  *
  * `config` stays the caller's; both strings are NUL-terminated and copied. Values are checked at once as far as they

@@ -622,6 +622,10 @@ fn what_cannot_start_says_why() {
     config.data_directory.set_file_name("other");
     let listening = Server::open(config.clone()).err();
     assert!(matches!(listening, Some(OpenError::Listen { .. })), "{listening:?}");
+    let mut exposed = config.clone();
+    exposed.listen = "0.0.0.0:0".into();
+    let refused = Server::open(exposed).err().expect("nothing is encrypted");
+    assert!(matches!(refused, OpenError::Config(_)) && refused.to_string().contains("plaintext=anywhere"), "{refused}");
     config.set("heartbeat_ms", "200").unwrap();
     assert!(matches!(Server::open(config).err(), Some(OpenError::Config(_))));
     let mut foreign = cluster.config(node);

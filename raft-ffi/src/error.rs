@@ -109,8 +109,8 @@ pub unsafe extern "C" fn raft_error_message(error: *const raft_error) -> *const 
     unsafe { handle::peek(error) }.map_or(c"".as_ptr(), |error| error.message.as_ptr())
 }
 
-/// Whether the same call may succeed later, here or at the leader, without anyone repairing something. It says
-/// nothing about whether repeating is safe: that is the outcome.
+/// Whether the same call may be made again: nothing can come of the failed one any more, and the next may succeed
+/// without anyone repairing something, here after a while or at the leader. Never true of an unknown outcome.
 ///
 /// Any thread, also in a callback. Does not block.
 #[unsafe(no_mangle)]
@@ -207,7 +207,7 @@ impl Failure {
         Self { outcome, ..self }
     }
 
-    /// Whether the same call may succeed later without anyone repairing something.
+    /// Whether the same call may be made again, and may succeed without anyone repairing something.
     fn is_retriable(&self) -> bool {
         matches!(
             self.code,
@@ -217,8 +217,6 @@ impl Failure {
                 | RAFT_ERR_DISK_FULL
                 | RAFT_ERR_BUSY
                 | RAFT_ERR_FORMING
-                | RAFT_ERR_UNKNOWN
-                | RAFT_ERR_TIMEOUT
         )
     }
 

@@ -208,6 +208,9 @@ static void the_server_answers_as_in_the_vectors(const char *folder) {
         } else if (strcmp(vectors.directive, "leader") == 0) {
             vectors_require(&vectors, "two numbers",
                             sscanf(vectors.rest, "%" SCNu64 " %" SCNu64, &server.leader, &server.term) == 2);
+        } else if (strcmp(vectors.directive, "moved") == 0) {
+            buffer_clear(&reply, 0);
+            reply_not_leader(&server, strtoull(vectors.rest, NULL, 10), &reply);
         } else if (strcmp(vectors.directive, "request") == 0) {
             vectors_words(&vectors);
             buffer_clear(&reply, 0);

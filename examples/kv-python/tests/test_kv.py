@@ -131,6 +131,8 @@ class Vectors(unittest.TestCase):
                 elif directive == "request":
                     route, reply = commands.route(words_of(rest), client, server)
                     self.assertIn(route, (commands.Route.DONE, commands.Route.CLOSE))
+                elif directive == "moved":
+                    reply = commands.not_leader(server, int(rest))
                 elif directive == "reply":
                     self.assertEqual(reply, unescape(rest))
                 else:

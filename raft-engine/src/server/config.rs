@@ -1,5 +1,6 @@
 //! What an operator and a host decide before a server is opened: names, places, limits. Checked as a whole at open.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,23 @@ pub enum DiskBackend {
     Thread,
 }
 
+/// Where bytes may travel unencrypted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Plaintext {
+    /// Within this machine only: other listen addresses are refused, other peers are not dialled.
+    #[default]
+    Loopback,
+    /// Anywhere: the operator vouches for the network.
+    Anywhere,
+}
+
+impl Plaintext {
+    /// Whether a stream to or from `address` may be opened.
+    pub(super) fn allows(self, address: &SocketAddr) -> bool {
+        self == Self::Anywhere || address.ip().to_canonical().is_loopback()
+    }
+}
+
 /// Everything that opens a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -56,12 +74,14 @@ pub struct Config {
     pub completions: CompletionDelivery,
     /// How log writes reach the disk.
     pub disk: DiskBackend,
+    /// Where bytes may travel unencrypted.
+    pub plaintext: Plaintext,
     /// Limits and times.
     pub settings: Settings,
 }
 
 /// The names that [`Config::set`] knows, but for `peer.ID`.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 14] = [
     "election_timeout_ms",
     "heartbeat_ms",
     "disk_stall_timeout_ms",
@@ -75,6 +95,7 @@ pub(super) const NAMES: [&str; 13] = [
     "snapshot_log_bytes",
     "log_bytes",
     "disk_backend",
+    "plaintext",
 ];
 
 impl Config {
@@ -93,6 +114,7 @@ impl Config {
             dispatch: Dispatch::default(),
             completions: CompletionDelivery::default(),
             disk: DiskBackend::default(),
+            plaintext: Plaintext::default(),
             settings: Settings::default(),
         }
     }
@@ -100,7 +122,7 @@ impl Config {
     /// Sets one engine setting by name, as an operator writes it: `election_timeout_ms`, `heartbeat_ms`,
     /// `disk_stall_timeout_ms`, `max_entry_bytes`, `in_flight_bytes`, `uncommitted_bytes`, `queue_bytes`,
     /// `cache_bytes`, `connection_bytes`, `segment_bytes`, `snapshot_log_bytes`, `log_bytes`, `disk_backend`
-    /// (`auto`, `aio`, `thread`), and `peer.ID` with `HOST:PORT` for where to dial member ID.
+    /// (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and `peer.ID` with `HOST:PORT` for where to dial member ID.
     ///
     /// # Errors
     /// Unknown name, or a value that is none; the configuration is unchanged then. Whether the settings fit each other
@@ -126,6 +148,13 @@ impl Config {
                     "aio" => DiskBackend::Aio,
                     "thread" => DiskBackend::Thread,
                     _ => return Err(bad(key, value, "auto, aio or thread")),
+                }
+            }
+            "plaintext" => {
+                self.plaintext = match value {
+                    "loopback" => Plaintext::Loopback,
+                    "anywhere" => Plaintext::Anywhere,
+                    _ => return Err(bad(key, value, "loopback or anywhere")),
                 }
             }
             _ => {
@@ -235,7 +264,11 @@ mod tests {
     #[test]
     fn every_name_that_an_error_offers_is_one() {
         for name in NAMES {
-            let value = if name == "disk_backend" { "auto" } else { "4096" };
+            let value = match name {
+                "disk_backend" => "auto",
+                "plaintext" => "anywhere",
+                _ => "4096",
+            };
             config().set(name, value).unwrap();
         }
     }
@@ -249,6 +282,19 @@ mod tests {
         for (key, value) in [("log_bytes", "0"), ("log_bytes", "-1"), ("queue_bytes", "1k"), ("peer.1", "nowhere")] {
             assert!(matches!(config.set(key, value), Err(ConfigError::BadValue { .. })), "{key}={value}");
         }
+    }
+
+    #[test]
+    fn plaintext_stays_within_the_machine_unless_told_otherwise() {
+        let mut config = config();
+        let [near, near_in_v6, mapped, far] = ["127.3.2.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "10.0.0.1:1"]
+            .map(|address| address.parse::<SocketAddr>().unwrap());
+        for address in [near, near_in_v6, mapped] {
+            assert!(config.plaintext.allows(&address), "{address}");
+        }
+        assert!(!config.plaintext.allows(&far));
+        config.set("plaintext", "anywhere").unwrap();
+        assert!(config.plaintext.allows(&far));
     }
 
     #[test]

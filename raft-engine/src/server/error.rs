@@ -152,9 +152,21 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the same request may be made again without being applied twice.
+    /// Whether the same request may be made again: nothing can come of this one any more, and the next may succeed
+    /// without anyone repairing something, here after a while or at the leader. Never true of an unknown outcome.
     pub fn is_retriable(&self) -> bool {
-        !matches!(self, Self::Unknown(_))
+        match self {
+            Self::Refused(refused) => matches!(refused, Refused::Full { .. }),
+            Self::NotApplied(reason) => match reason {
+                NotApplied::NotLeader { .. }
+                | NotApplied::Overloaded
+                | NotApplied::DiskFull
+                | NotApplied::Busy
+                | NotApplied::Forming => true,
+                NotApplied::TooLarge | NotApplied::Closed | NotApplied::Failed(_) => false,
+            },
+            Self::Unknown(_) => false,
+        }
     }
 
     /// The server that leads, as far as the one that refused knows.

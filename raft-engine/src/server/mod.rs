@@ -32,7 +32,7 @@ mod turn;
 mod work_queue;
 
 pub use completion::{Completion, Outcome, Polled, Unknown};
-pub use config::{CompletionDelivery, Config, DiskBackend, Dispatch};
+pub use config::{CompletionDelivery, Config, DiskBackend, Dispatch, Plaintext};
 pub use error::{CallError, CloseError, ConfigError, DispatchError, OpenError, Refused, StartError};
 pub use group::{Applied, Group, Item};
 pub use server::{Server, ServerStatus};

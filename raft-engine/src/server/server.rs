@@ -26,7 +26,8 @@ use super::sync::{Condvar, Mutex, lock, wait};
 use super::turn::{self, Clock, FIRST_STREAM, LISTENER, Turn, WAKER};
 use super::work_queue::WorkQueue;
 use super::{
-    CloseError, Config, Dispatch, DispatchError, Group, OpenError, Refused, StartError, StartHow, StateMachine, sys,
+    CloseError, Config, ConfigError, Dispatch, DispatchError, Group, OpenError, Refused, StartError, StartHow,
+    StateMachine, sys,
 };
 use crate::driver::{self, Driver, Me};
 use crate::types::{ClusterId, GroupId, ServerId};
@@ -86,7 +87,7 @@ impl Server {
         config.check()?;
         let directory_lock = DirectoryLock::acquire(&config.data_directory)?;
         remove_leftovers(&config.data_directory);
-        let listener = listen(&config.listen)?;
+        let listener = listen(&config)?;
         let clock = Clock::new();
         let driver = open_driver(&config, clock)?;
         let (turn, mut threads) = assemble(&config, clock, driver, listener)?;
@@ -292,7 +293,7 @@ fn assemble(
     let resolver = Resolver::new(Arc::new(move |resolved| for_resolver.report(Input::Resolved(resolved))));
     let registry = poll.registry().try_clone().map_err(system("making a poll"))?;
     let user_timeout = (10 * config.settings.election_timeout).max(LEAST_USER_TIMEOUT);
-    let sockets = Sockets::new(registry, listener, LISTENER, FIRST_STREAM, resolver, user_timeout)
+    let sockets = Sockets::new(registry, listener, LISTENER, FIRST_STREAM, resolver, user_timeout, config.plaintext)
         .map_err(system("polling the listener"))?;
 
     let mut threads = Vec::new();
@@ -321,11 +322,19 @@ fn assemble(
     Ok((Turn::new(driver, clock, poll, shared, sockets, disk), threads))
 }
 
-fn listen(address: &str) -> Result<TcpListener, OpenError> {
+fn listen(config: &Config) -> Result<TcpListener, OpenError> {
+    let address = &config.listen;
     let failed = |message: String| OpenError::Listen { address: address.into(), message };
     let addresses = address.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
     let mut message = "the name has no address".to_owned();
     for address in addresses {
+        if !config.plaintext.allows(&address) {
+            let message = format!(
+                "listening on {address} would take and give everything unencrypted beyond this machine: listen on a \
+                 loopback address, or set plaintext=anywhere where only you can reach that network"
+            );
+            return Err(ConfigError::Conflict { message }.into());
+        }
         match TcpListener::bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => message = error.to_string(),

@@ -3,7 +3,7 @@
 
 mod connection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use self::connection::{Connection, Progress, State};
+use super::Plaintext;
 use super::resolve::{Resolved, Resolver};
 use crate::driver::{ConnectionId, Event, Frame};
 use crate::types::Time;
@@ -54,6 +55,10 @@ pub(super) struct Sockets {
     accept_at: Option<Time>,
     accept_error: Option<String>,
     user_timeout: Duration,
+    plaintext: Plaintext,
+    /// Addresses that were not dialled for it, and those that nobody was told of yet.
+    kept_from: BTreeSet<SocketAddr>,
+    untold: Vec<SocketAddr>,
 }
 
 impl Sockets {
@@ -65,6 +70,7 @@ impl Sockets {
         first_token: usize,
         resolver: Resolver,
         user_timeout: Duration,
+        plaintext: Plaintext,
     ) -> io::Result<Self> {
         registry.register(&mut listener, listener_token, Interest::READABLE)?;
         Ok(Self {
@@ -83,6 +89,9 @@ impl Sockets {
             accept_at: None,
             accept_error: None,
             user_timeout,
+            plaintext,
+            kept_from: BTreeSet::new(),
+            untold: Vec::new(),
         })
     }
 
@@ -109,6 +118,12 @@ impl Sockets {
         let mut refused = false;
         addresses.reverse();
         while let Some(address) = addresses.pop() {
+            if !self.plaintext.allows(&address) {
+                if self.kept_from.insert(address) {
+                    self.untold.push(address);
+                }
+                continue;
+            }
             match TcpStream::connect(address) {
                 Ok(stream) => {
                     addresses.reverse();
@@ -246,6 +261,11 @@ impl Sockets {
                 }
             }
         }
+    }
+
+    /// Addresses that are not dialled because nothing may leave this machine unencrypted, each told once.
+    pub(super) fn take_untold(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.untold)
     }
 
     /// Why the listener accepts nobody at present, if so.

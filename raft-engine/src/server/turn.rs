@@ -305,6 +305,13 @@ impl Turn {
                 Effect::Notice(notice) => self.work.push(Work::Notice(notice)),
             }
         }
+        for address in self.sockets.take_untold() {
+            let message = format!(
+                "{address} is not dialled: it is beyond this machine, where everything would travel unencrypted. Set \
+                 plaintext=anywhere where only you can reach that network"
+            );
+            self.work.push(Work::Notice(Notice::Warning { message }));
+        }
         self.sockets.write(self.clock.now(), &mut self.events);
         for (id, work) in disk_work {
             self.disk.submit(id, work);

@@ -93,7 +93,7 @@
  *       if (raft_server_start_group(server, &start, &machine, &group, &error)) return failed("start", error);
  *
  *       while (raft_group_propose_wait(group, (const uint8_t *)"+", 1, 5000, &result, &error)) {
- *           if (raft_error_outcome(error) != RAFT_OUTCOME_NOT_APPLIED || !raft_error_retriable(error))
+ *           if (!raft_error_retriable(error))
  *               return failed("propose", error);
  *           raft_error_free(error);
  *       }

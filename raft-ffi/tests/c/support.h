@@ -340,7 +340,7 @@ static inline uint64_t propose_text(raft_group *group, const char *text) {
     raft_result *result = NULL;
     raft_error *error = NULL;
     while (raft_group_propose_wait(group, (const uint8_t *)text, strlen(text), 30000, &result, &error) != RAFT_OK) {
-        if (raft_error_outcome(error) != RAFT_OUTCOME_NOT_APPLIED || !raft_error_retriable(error)) {
+        if (!raft_error_retriable(error)) {
             fprintf(stderr, "propose: %s\n", raft_error_message(error));
             abort();
         }

@@ -31,7 +31,7 @@ impl End {
             move |resolved| drop(sender.lock().unwrap().send(resolved))
         }));
         let registry = poll.registry().try_clone().unwrap();
-        let sockets = Sockets::new(registry, listener, LISTENER, 8, resolver, BOUND).unwrap();
+        let sockets = Sockets::new(registry, listener, LISTENER, 8, resolver, BOUND, Plaintext::Loopback).unwrap();
         Self { poll, sockets, resolved, address, happened: Vec::new() }
     }
 
@@ -220,4 +220,17 @@ fn accepted_streams_are_bounded() {
     until(&mut [&mut listening], |_| matches!(last.peek(&mut [0]), Ok(0)));
     let accepted = listening.happened.iter().filter(|event| matches!(event, Event::Accepted { .. }));
     assert_eq!(accepted.count(), MAX_ACCEPTED);
+}
+
+#[test]
+fn nothing_leaves_the_machine_unasked() {
+    let mut end = End::new();
+    // Nobody is at this address (RFC 5737); with leave to go there, it would be dialled all the same.
+    for _ in 0..2 {
+        end.sockets.dial(DIALLED, "192.0.2.1:9".into(), &mut end.happened);
+    }
+    let closed = |event: &Event| matches!(event, Event::Closed { connection: DIALLED, refused: false });
+    assert!(end.happened.len() == 2 && end.happened.iter().all(closed), "{:?}", end.happened);
+    assert_eq!(end.sockets.take_untold(), vec!["192.0.2.1:9".parse().unwrap()]);
+    assert!(end.sockets.take_untold().is_empty(), "each is told once");
 }
