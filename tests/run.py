@@ -36,6 +36,7 @@ STEPS = [
     ("tools", "programs that tests call", make("tools"), []),
     ("format", "sources are formatted", cargo("fmt", "--all", "--check"), []),
     ("lint", "no lint fires", cargo("clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"), []),
+    ("mutants", "every mutant still fits the sources", [sys.executable, "tests/mutants/run.py", "--check"], []),
     ("unit", "unit tests, recovery, edges", cargo("test", "--workspace", "--no-fail-fast", *CHECKED), []),
     (
         "sim",
