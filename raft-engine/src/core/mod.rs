@@ -17,6 +17,7 @@
 //! | heartbeats, check-quorum (§5.2; dissertation §6.2) | `heartbeat.rs` |
 //! | linearizable reads (dissertation §6.4) | `read.rs` |
 //! | snapshot install (§7) | `snapshot.rs` |
+//! | a leader known to be dead is not waited for | `suspicion.rs` |
 //! | majorities, plain and joint (§6) | `quorum.rs` |
 
 mod append;
@@ -32,6 +33,7 @@ mod quorum;
 mod read;
 mod replication;
 mod snapshot;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
@@ -141,6 +143,8 @@ pub struct Raft {
     election_at: Time,
     /// When a leader of this term was last heard from: the ground of stickiness.
     leader_heard_at: Option<Time>,
+    /// The last leader, and its term, that was said to be dead: once is enough.
+    suspected: Option<(Term, ServerId)>,
     /// Whether the own vote waits for the disk before it counts.
     own_vote_pending: Option<Mark>,
     /// An installed snapshot whose mark is not durable yet.
@@ -173,6 +177,7 @@ impl Raft {
                 .collect(),
             election_at: now,
             leader_heard_at: None,
+            suspected: None,
             own_vote_pending: None,
             pending_restore: None,
             effects: Vec::new(),

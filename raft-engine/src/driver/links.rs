@@ -5,6 +5,7 @@
 //! names, and the lineage said on the connection must be the group's own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,12 @@ use crate::transport::{
 };
 use crate::types::{GroupId, Identity, Incarnation, Lineage, Message, ServerId, Time};
 
+/// Followers that know their leader to be dead campaign within so many round trips and syncs of each other...
+const SPREAD: u32 = 10;
+
+/// ...and no less than this, since timers and threads have their own grain.
+const LEAST_SPREAD: Duration = Duration::from_millis(10);
+
 /// What the driver knows of one peer.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -28,6 +35,9 @@ pub(super) struct Link {
     dialled: Option<ConnectionId>,
     /// The last refusal that the host was told of: it is told again only of another.
     last_refusal: Option<String>,
+    /// The connection from this peer broke in this incarnation of it, and the present dial will tell whether its process
+    /// is gone.
+    in_doubt: Option<Incarnation>,
 }
 
 /// One stream.
@@ -38,6 +48,8 @@ struct Stream {
     dialled: Option<(ServerId, Purpose)>,
     /// When a dial that has no result is given up.
     dial_deadline: Time,
+    /// When what was dialled stood.
+    dialled_at: Option<Time>,
     /// What the peer said of its groups.
     lineages: BTreeMap<GroupId, Lineage>,
 }
@@ -48,6 +60,8 @@ pub(super) struct Links {
     peers: BTreeMap<ServerId, Link>,
     streams: BTreeMap<ConnectionId, Stream>,
     dials: u64,
+    /// The shortest handshake with anybody: two round trips and what the peer does between.
+    shortest_handshake: Option<Duration>,
 }
 
 /// What a handshake asks (section "Identity" of docs/architecture.md).
@@ -135,6 +149,7 @@ impl Driver {
             backoff: Backoff::new(Backoff::SHORTEST, Backoff::LONGEST, seed),
             dialled: None,
             last_refusal: None,
+            in_doubt: None,
         });
         if link.address != address {
             address.clone_into(&mut link.address);
@@ -178,7 +193,7 @@ impl Driver {
                 Some(Some(connection)) => connection.expire(now, &mut events),
                 Some(None) => {
                     self.effects.push(Effect::Close { connection: id });
-                    self.on_closed(now, id);
+                    self.on_closed(now, id, false);
                 }
                 None => {}
             }
@@ -194,6 +209,7 @@ impl Driver {
             connection: None,
             dialled: Some((to, purpose)),
             dial_deadline: now + self.limits().handshake_timeout,
+            dialled_at: None,
             lineages: BTreeMap::new(),
         };
         self.links.streams.insert(connection, stream);
@@ -206,6 +222,7 @@ impl Driver {
         let Some(stream) = self.links.streams.get_mut(&id) else { return };
         if let Some((to, purpose)) = stream.dialled {
             stream.connection = Some(Connection::dial(local, to, purpose, limits, now));
+            stream.dialled_at = Some(now);
         }
     }
 
@@ -214,7 +231,13 @@ impl Driver {
             return self.effects.push(Effect::Close { connection: id });
         }
         let connection = Some(Connection::accept(self.local(), self.limits(), now));
-        let stream = Stream { connection, dialled: None, dial_deadline: Time::NEVER, lineages: BTreeMap::new() };
+        let stream = Stream {
+            connection,
+            dialled: None,
+            dial_deadline: Time::NEVER,
+            dialled_at: None,
+            lineages: BTreeMap::new(),
+        };
         self.links.streams.insert(id, stream);
     }
 
@@ -233,18 +256,54 @@ impl Driver {
         }
     }
 
-    /// A stream ended, or never began.
-    pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId) {
+    /// A stream ended, or never began; `refused` where the peer's system said that nobody is there.
+    pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId, refused: bool) {
         let Some(stream) = self.links.streams.remove(&id) else { return };
+        let met = stream.connection.as_ref().and_then(Connection::peer);
         if let Some((to, Purpose::Messages)) = stream.dialled
             && let Some(link) = self.links.peers.get_mut(&to)
             && link.dialled == Some(id)
         {
             link.dialled = None;
             link.backoff.failed(now);
+            let was_in_doubt = link.in_doubt.take().is_some();
+            if was_in_doubt && refused && met.is_none() {
+                self.suspect(now, to);
+            }
+        }
+        if let Some(peer) = met.filter(|peer| stream.dialled.is_none() && peer.purpose == Purpose::Messages) {
+            self.doubt(now, peer.id, peer.incarnation);
         }
         self.forget_introduction(&stream);
         self.snapshot_connection_closed(now, id);
+    }
+
+    /// The connection on which a peer speaks to us broke. If it leads, one fresh dial tells whether its process died: it
+    /// is refused then, or answered by a later incarnation. Anything else says nothing.
+    fn doubt(&mut self, now: Time, peer: ServerId, incarnation: Incarnation) {
+        let leads = |group: &super::group::Group| group.formed().is_some_and(|it| it.raft.leader() == Some(peer));
+        if !self.may_speak() || !self.groups.values().any(leads) {
+            return;
+        }
+        let Some(link) = self.links.peers.get(&peer) else { return };
+        let (old, address) = (link.dialled, link.address.clone());
+        old.into_iter().for_each(|old| self.close(old));
+        let connection = self.dial(now, peer, address, Purpose::Messages);
+        if let Some(link) = self.links.peers.get_mut(&peer) {
+            link.dialled = Some(connection);
+            link.in_doubt = Some(incarnation);
+        }
+    }
+
+    /// The process of a peer died: nobody waits for it to lead.
+    fn suspect(&mut self, now: Time, peer: ServerId) {
+        // Two round trips are in a handshake; a vote takes two round trips and two syncs.
+        let round_trip = self.links.shortest_handshake.unwrap_or_default() / 2;
+        let spread = (SPREAD * (round_trip + self.sync_time)).max(LEAST_SPREAD);
+        for group in self.groups.values_mut() {
+            let is_suspected = group.run(|raft| raft.suspect(now, peer, spread));
+            self.suspicions += u64::from(is_suspected == Some(true));
+        }
     }
 
     /// Closes a stream from our side. What was given to it still goes out.
@@ -315,7 +374,7 @@ impl Driver {
             self.effects.push(Effect::Send { connection: id, frame });
         }
         self.effects.push(Effect::Close { connection: id });
-        self.on_closed(now, id);
+        self.on_closed(now, id, false);
     }
 
     fn on_refused(
@@ -353,13 +412,24 @@ impl Driver {
             self.storage.append(record);
         }
         self.close_older(id, peer);
+        let dialled_at = self.links.streams.get(&id).and_then(|stream| stream.dialled_at);
+        if let Some(handshake) = dialled_at.map(|at| now.since(at)) {
+            let shortest = self.links.shortest_handshake.map_or(handshake, |before| before.min(handshake));
+            self.links.shortest_handshake = Some(shortest);
+        }
         let is_dialled = self.links.streams.get(&id).is_some_and(|stream| stream.dialled.is_some());
         match (is_dialled, peer.purpose) {
             (true, Purpose::Snapshot) => self.snapshot_connection_ready(id),
             (true, Purpose::Messages) => {
+                let mut has_restarted = false;
                 if let Some(link) = self.links.peers.get_mut(&peer.id) {
                     link.backoff.succeeded();
                     link.last_refusal = None;
+                    let before = link.in_doubt.take();
+                    has_restarted = before.is_some_and(|before| before.number < peer.incarnation.number);
+                }
+                if has_restarted {
+                    self.suspect(now, peer.id);
                 }
                 let groups: Vec<_> = self.groups.keys().copied().collect();
                 for group in groups {

@@ -126,6 +126,11 @@ pub struct Driver {
     idle_since: Option<Time>,
     effects: Vec<Effect>,
     log_writes: u64,
+    /// When the log write under way was cut, and what a write takes, a running mean.
+    write_began: Option<Time>,
+    sync_time: Duration,
+    /// How often a group was told that its leader's process died.
+    suspicions: u64,
 }
 
 impl Driver {
@@ -172,6 +177,9 @@ impl Driver {
             idle_since: None,
             effects: Vec::new(),
             log_writes: 0,
+            write_began: None,
+            sync_time: Duration::ZERO,
+            suspicions: 0,
         })
     }
 
@@ -186,7 +194,7 @@ impl Driver {
             Event::Accepted { connection } => self.on_accepted(now, connection),
             Event::Received { connection, bytes } => self.on_received(now, connection, bytes),
             Event::Sent { connection, bytes } => self.on_sent(now, connection, bytes),
-            Event::Closed { connection, .. } => self.on_closed(now, connection),
+            Event::Closed { connection, refused } => self.on_closed(now, connection, refused),
             Event::StartGroup { group, how, applied } => {
                 let result = self.on_start_group(now, group, how, applied);
                 self.effects.push(Effect::Started { group, result });
@@ -322,6 +330,7 @@ impl Driver {
         }
         while self.storage.writes_in_flight() < self.settings.writes_in_flight && self.storage.cut().is_some() {
             self.log_writes += 1;
+            self.write_began.get_or_insert(now);
         }
         if !self.storage.watermark_due() {
             self.idle_since = None;
@@ -398,6 +407,9 @@ impl Driver {
 
     /// Everything through this record is on this server's disk.
     fn on_written(&mut self, now: Time, through: RecordNumber) {
+        if let Some(began) = self.write_began.take() {
+            self.sync_time = (3 * self.sync_time + now.since(began)) / 4;
+        }
         let formed: Vec<_> = self.forming_records.extract_if(.., |(record, _)| *record <= through).collect();
         for (_, id) in formed {
             self.formed(now, id);

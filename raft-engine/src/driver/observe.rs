@@ -69,6 +69,11 @@ impl Driver {
         Some((formed.raft.term_at(index)?, cached))
     }
 
+    /// How often a group was told that its leader's process died.
+    pub fn observe_suspicions(&self) -> u64 {
+        self.suspicions
+    }
+
     /// The most bytes queued for any one connection, and for all of them.
     pub fn observe_queues(&self) -> (usize, usize) {
         self.links.pending_bytes()

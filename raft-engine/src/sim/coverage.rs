@@ -30,6 +30,7 @@ macro_rules! counters {
 counters! {
     seeds_formed = "seeds whose group formed",
     elections_won = "elections won",
+    suspicions = "leaders known to be dead",
     entries_committed = "entries committed",
     truncations = "log tails truncated",
     proposals_applied = "proposals applied",

@@ -200,3 +200,63 @@ fn a_candidate_asks_again_on_a_new_connection() {
     cluster.settle();
     assert_eq!(cluster.leader(), Some(1), "it did not wait for another election timeout");
 }
+
+#[test]
+fn followers_that_know_their_leader_to_be_dead_elect_another_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.propose(1, b"before");
+    cluster.isolate(1);
+    let now = cluster.now;
+    for id in [2, 3] {
+        assert!(cluster.raft(id).suspect(now, ServerId(1), Duration::from_millis(10)));
+        assert_eq!(cluster.raft(id).leader(), None);
+    }
+    // Timers go off at 5 ms and 10 ms here; the one that comes first wins, the other is bound to nobody.
+    cluster.pass(15);
+    assert!(matches!(cluster.leaders.values().next_back(), Some(2 | 3)), "{:?}", cluster.leaders);
+}
+
+#[test]
+fn one_server_alone_that_takes_the_leader_for_dead_disturbs_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.propose(1, b"before");
+    cluster.pass(100);
+    let (term, now) = (cluster.raft(1).hard_state().term, cluster.now);
+    // The leader's link to server 3 is cut, and only that.
+    cluster.cut.extend([(1, 3), (3, 1)]);
+    assert!(cluster.raft(3).suspect(now, ServerId(1), Duration::from_millis(10)));
+    cluster.pass(200);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!([1, 2, 3].map(|id| cluster.raft(id).hard_state().term), [term; 3]);
+}
+
+#[test]
+fn a_leader_is_suspected_once_a_term_and_nobody_else_ever() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.pass(100);
+    let now = cluster.now;
+    let spread = Duration::from_millis(10);
+    assert!(!cluster.raft(3).suspect(now, ServerId(2), spread), "it does not lead");
+    assert!(!cluster.raft(1).suspect(now, ServerId(2), spread), "a leader has none");
+    assert!(cluster.raft(3).suspect(now, ServerId(1), spread));
+    // It hears from the leader after all, and is bound to it again.
+    cluster.pass(100);
+    assert_eq!(cluster.raft(3).leader(), Some(ServerId(1)));
+    let now = cluster.now;
+    assert!(!cluster.raft(3).suspect(now, ServerId(1), spread));
+    let term = cluster.raft(1).hard_state().term;
+    cluster.raft(3).receive(
+        now,
+        ServerId(2),
+        Message::PreVote { campaign_term: term + 1, last: Position { term: 9, index: 99 } },
+    );
+    let refused = cluster
+        .raft(3)
+        .take_effects()
+        .into_iter()
+        .any(|effect| matches!(effect, Effect::Send { message: Message::PreVoteReply { granted: false, .. }, .. }));
+    assert!(refused, "stickiness holds again");
+}

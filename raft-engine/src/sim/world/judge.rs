@@ -62,7 +62,9 @@ impl World {
                 self.note(server, Kind::Progress, numbers);
             }
         }
-        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let suspicions = process.driver.observe_suspicions();
+        self.coverage.suspicions += suspicions - std::mem::replace(&mut process.suspicions, suspicions);
         let (longest, all) = process.driver.observe_queues();
         let limit = self.profile.settings.connection_bytes + (256 << 10);
         if longest > limit || all > limit * 4 * self.profile.servers {

@@ -97,6 +97,8 @@ struct Process {
     sent: BTreeMap<ConnectionId, usize>,
     is_sent_scheduled: bool,
     next_accepted: u64,
+    /// Suspicions counted so far.
+    suspicions: u64,
     /// It dies within its next turn, after so many effects.
     dies_after: Option<usize>,
     /// A fault of its disk was injected: it may stop.

@@ -60,6 +60,7 @@ impl World {
             sent: BTreeMap::new(),
             is_sent_scheduled: false,
             next_accepted: 1,
+            suspicions: 0,
             dies_after: None,
             may_stop: this.is_full,
         });
