@@ -1,49 +1,47 @@
-//! Connections to peers: whom to dial and when, who is met there, and what their messages are worth.
+//! Connections to peers: whom to dial and when, and who is met there.
 //!
-//! Every server dials every peer and sends only on what it dialled; on what it accepted it only listens. What a message
-//! is worth depends on who says it: the identity met in the handshake must be the one that the group's configuration
-//! names, and the lineage said on the connection must be the group's own.
+//! Every server dials every peer and sends only on what it dialled; on what it accepted it only listens.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::formation::Introduction;
 use super::group::Phase;
 use super::{ConnectionId, Driver, Effect, Notice};
 use crate::storage::Record;
 use crate::transport::{
-    Backoff, Connection, ConnectionEvent, ConnectionLimits, Holds, Local, Peer, PeerMessage, Purpose, Refusal,
-    RefusalKind, RefusedBy, Registry,
+    Backoff, Connection, ConnectionEvent, ConnectionLimits, Holds, Local, Peer, Purpose, Refusal, RefusalKind,
+    RefusedBy, Registry,
 };
-use crate::types::{GroupId, Identity, Incarnation, Lineage, Message, ServerId, Time};
-
-/// Followers that know their leader to be dead campaign within so many round trips and syncs of each other...
-const SPREAD: u32 = 10;
-
-/// ...and no less than this, since timers and threads have their own grain.
-const LEAST_SPREAD: Duration = Duration::from_millis(10);
+use crate::types::{GroupId, Identity, Incarnation, Lineage, ServerId, Time};
 
 /// What the driver knows of one peer.
 #[derive(Debug)]
 pub(super) struct Link {
     /// Where to dial it.
-    address: String,
+    pub(super) address: String,
     backoff: Backoff,
     /// The connection for messages that was dialled last, and is not over.
-    dialled: Option<ConnectionId>,
+    pub(super) dialled: Option<ConnectionId>,
     /// The last refusal that the host was told of: it is told again only of another.
     last_refusal: Option<String>,
-    /// The connection from this peer broke in this incarnation of it, and the present dial will tell whether its process
+    /// The connection from this peer broke in this incarnation of it: a fresh dial that will tell whether its process
     /// is gone.
-    in_doubt: Option<Incarnation>,
+    pub(super) check: Option<(ConnectionId, Incarnation)>,
+}
+
+impl Link {
+    /// Nothing stands, and nothing is under way.
+    fn is_to_dial(&self) -> bool {
+        self.dialled.is_none() && self.check.is_none()
+    }
 }
 
 /// One stream.
-struct Stream {
+pub(super) struct Stream {
     /// `None` until what was dialled stands.
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     /// Whom we dialled, and why.
     dialled: Option<(ServerId, Purpose)>,
     /// When a dial that has no result is given up.
@@ -51,17 +49,17 @@ struct Stream {
     /// When what was dialled stood.
     dialled_at: Option<Time>,
     /// What the peer said of its groups.
-    lineages: BTreeMap<GroupId, Lineage>,
+    pub(super) lineages: BTreeMap<GroupId, Lineage>,
 }
 
 /// All peers and streams of a server.
 #[derive(Default)]
 pub(super) struct Links {
-    peers: BTreeMap<ServerId, Link>,
-    streams: BTreeMap<ConnectionId, Stream>,
+    pub(super) peers: BTreeMap<ServerId, Link>,
+    pub(super) streams: BTreeMap<ConnectionId, Stream>,
     dials: u64,
     /// The shortest handshake with anybody: two round trips and what the peer does between.
-    shortest_handshake: Option<Duration>,
+    pub(super) shortest_handshake: Option<Duration>,
 }
 
 /// What a handshake asks (section "Identity" of docs/architecture.md).
@@ -127,7 +125,7 @@ impl Links {
 
     /// When something here comes due.
     pub(super) fn deadline(&self) -> Time {
-        let idle = self.peers.values().filter(|link| link.dialled.is_none()).map(|link| link.backoff.deadline());
+        let idle = self.peers.values().filter(|link| link.is_to_dial()).map(|link| link.backoff.deadline());
         let streams = self
             .streams
             .values()
@@ -149,7 +147,7 @@ impl Driver {
             backoff: Backoff::new(Backoff::SHORTEST, Backoff::LONGEST, seed),
             dialled: None,
             last_refusal: None,
-            in_doubt: None,
+            check: None,
         });
         if link.address != address {
             address.clone_into(&mut link.address);
@@ -174,7 +172,7 @@ impl Driver {
             return;
         }
         let due: Vec<_> = (self.links.peers.iter())
-            .filter(|(_, link)| link.dialled.is_none() && link.backoff.deadline() <= now)
+            .filter(|(_, link)| link.is_to_dial() && link.backoff.deadline() <= now)
             .map(|(&id, link)| (id, link.address.clone()))
             .collect();
         for (id, address) in due {
@@ -262,12 +260,13 @@ impl Driver {
         let met = stream.connection.as_ref().and_then(Connection::peer);
         if let Some((to, Purpose::Messages)) = stream.dialled
             && let Some(link) = self.links.peers.get_mut(&to)
-            && link.dialled == Some(id)
         {
-            link.dialled = None;
-            link.backoff.failed(now);
-            let was_in_doubt = link.in_doubt.take().is_some();
-            if was_in_doubt && refused && met.is_none() {
+            if link.dialled == Some(id) {
+                link.dialled = None;
+                link.backoff.failed(now);
+            }
+            let was_check = link.check.take_if(|(check, _)| *check == id).is_some();
+            if was_check && refused && met.is_none() {
                 self.suspect(now, to);
             }
         }
@@ -278,43 +277,15 @@ impl Driver {
         self.snapshot_connection_closed(now, id);
     }
 
-    /// The connection on which a peer speaks to us broke. If it leads, one fresh dial tells whether its process died: it
-    /// is refused then, or answered by a later incarnation. Anything else says nothing.
-    fn doubt(&mut self, now: Time, peer: ServerId, incarnation: Incarnation) {
-        let leads = |group: &super::group::Group| group.formed().is_some_and(|it| it.raft.leader() == Some(peer));
-        if !self.may_speak() || !self.groups.values().any(leads) {
-            return;
-        }
-        let Some(link) = self.links.peers.get(&peer) else { return };
-        let (old, address) = (link.dialled, link.address.clone());
-        old.into_iter().for_each(|old| self.close(old));
-        let connection = self.dial(now, peer, address, Purpose::Messages);
-        if let Some(link) = self.links.peers.get_mut(&peer) {
-            link.dialled = Some(connection);
-            link.in_doubt = Some(incarnation);
-        }
-    }
-
-    /// The process of a peer died: nobody waits for it to lead.
-    fn suspect(&mut self, now: Time, peer: ServerId) {
-        // Two round trips are in a handshake; a vote takes two round trips and two syncs.
-        let round_trip = self.links.shortest_handshake.unwrap_or_default() / 2;
-        let spread = (SPREAD * (round_trip + self.sync_time)).max(LEAST_SPREAD);
-        for group in self.groups.values_mut() {
-            let is_suspected = group.run(|raft| raft.suspect(now, peer, spread));
-            self.suspicions += u64::from(is_suspected == Some(true));
-        }
-    }
-
     /// Closes a stream from our side. What was given to it still goes out.
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(stream) = self.links.streams.remove(&id) {
             self.forget_introduction(&stream);
             if let Some((to, Purpose::Messages)) = stream.dialled
                 && let Some(link) = self.links.peers.get_mut(&to)
-                && link.dialled == Some(id)
             {
-                link.dialled = None;
+                link.dialled.take_if(|dialled| *dialled == id);
+                link.check.take_if(|(check, _)| *check == id);
             }
             self.effects.push(Effect::Close { connection: id });
         }
@@ -421,13 +392,17 @@ impl Driver {
         match (is_dialled, peer.purpose) {
             (true, Purpose::Snapshot) => self.snapshot_connection_ready(id),
             (true, Purpose::Messages) => {
-                let mut has_restarted = false;
+                let (mut has_restarted, mut older) = (false, None);
                 if let Some(link) = self.links.peers.get_mut(&peer.id) {
                     link.backoff.succeeded();
                     link.last_refusal = None;
-                    let before = link.in_doubt.take();
-                    has_restarted = before.is_some_and(|before| before.number < peer.incarnation.number);
+                    if let Some((_, before)) = link.check.take_if(|(check, _)| *check == id) {
+                        has_restarted = before.number < peer.incarnation.number;
+                        // The peer has put it in the place of the one before.
+                        older = link.dialled.replace(id);
+                    }
                 }
+                older.into_iter().for_each(|older| self.close(older));
                 if has_restarted {
                     self.suspect(now, peer.id);
                 }
@@ -467,144 +442,4 @@ impl Driver {
             self.close(id);
         }
     }
-
-    // ---- messages ----
-
-    /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
-    /// lost.
-    pub(super) fn send(&mut self, id: GroupId, to: ServerId, message: PeerMessage) -> bool {
-        let Some(group) = self.groups.get(&id) else { return false };
-        let lineage = group.formed().map(|formed| formed.lineage);
-        let must_be = group.identity_of(to);
-        let Some(link) = self.links.peers.get(&to) else { return false };
-        let Some(stream) = link.dialled.and_then(|dialled| self.links.streams.get_mut(&dialled)) else { return false };
-        let Some(connection) = &mut stream.connection else { return false };
-        let Some(peer) = connection.peer() else { return false };
-        if must_be.is_some_and(|identity| identity != peer.identity) {
-            return false;
-        }
-        connection.send(id, lineage, &message)
-    }
-
-    /// Says something of a group on this very connection.
-    pub(super) fn send_on(&mut self, connection: ConnectionId, id: GroupId, message: &PeerMessage) -> bool {
-        let lineage = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
-        let stream = self.links.streams.get_mut(&connection);
-        let connection = stream.and_then(|stream| stream.connection.as_mut());
-        connection.is_some_and(|connection| connection.send(id, lineage, message))
-    }
-
-    /// Hands out what the connections release.
-    pub(super) fn send_frames(&mut self, now: Time) {
-        for (&id, stream) in &mut self.links.streams {
-            let Some(connection) = &mut stream.connection else { continue };
-            while let Some(frame) = connection.next_frame(now) {
-                self.effects.push(Effect::Send { connection: id, frame });
-            }
-        }
-    }
-
-    fn on_peer_message(&mut self, now: Time, connection: ConnectionId, id: GroupId, message: PeerMessage) {
-        let Some(stream) = self.links.streams.get_mut(&connection) else { return };
-        let Some(peer) = stream.connection.as_ref().and_then(Connection::peer).cloned() else { return };
-        if let PeerMessage::Lineage(lineage) = message {
-            stream.lineages.insert(id, lineage);
-        }
-        let said = stream.lineages.get(&id).copied();
-        let from = peer.id;
-        if self.is_closed || self.stopped.is_some() {
-            return;
-        }
-        match message {
-            PeerMessage::Introduce { digest, formed } => {
-                self.on_introduce(
-                    id,
-                    from,
-                    digest,
-                    Introduction { identity: peer.identity, is_formed: formed.is_some() },
-                );
-            }
-            PeerMessage::EntryOneRequest { digest } => self.on_entry_one_request(id, from, digest),
-            PeerMessage::EntryOne { entry } => self.on_entry_one(id, from, entry),
-            PeerMessage::FormationRefused { reason } => self.on_formation_refused(id, from, reason),
-            PeerMessage::Lineage(lineage) => {
-                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
-                if let Some(own) = own.filter(|own| *own != lineage) {
-                    self.send(id, from, PeerMessage::LineageRefused(own));
-                    self.other_lineage(id, &peer, lineage, own);
-                }
-            }
-            PeerMessage::LineageRefused(lineage) => {
-                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
-                if let Some(own) = own.filter(|own| *own != lineage) {
-                    self.other_lineage(id, &peer, lineage, own);
-                }
-            }
-            message => {
-                let Some(group) = self.groups.get(&id) else { return };
-                let is_ours = group.formed().is_some_and(|formed| said == Some(formed.lineage));
-                if is_ours && group.identity_of(from) == Some(peer.identity) {
-                    self.on_member_message(now, connection, id, from, message);
-                }
-            }
-        }
-    }
-
-    fn other_lineage(&mut self, id: GroupId, peer: &Peer, theirs: Lineage, own: Lineage) {
-        let reason = format!(
-            "group {id} of server {} has the lineage {theirs}, and ours has {own}: they are different groups under one \
-             id, and do not talk. Start one of them under another group id, or in another cluster",
-            peer.id
-        );
-        let notice = Notice::Refused { peer: Some(peer.id), identity: Some(peer.identity), reason };
-        self.effects.push(Effect::Notice(notice));
-    }
-
-    /// A message from a server that the group's configuration names, by id and identity.
-    fn on_member_message(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        id: GroupId,
-        from: ServerId,
-        message: PeerMessage,
-    ) {
-        match message {
-            PeerMessage::Raft(message) => {
-                if !is_well_formed(&message) {
-                    let message = format!("group {id}: server {from} sent a message that no server sends; dropped");
-                    return self.effects.push(Effect::Notice(Notice::Warning { message }));
-                }
-                if let Some(group) = self.groups.get_mut(&id) {
-                    group.run(|raft| raft.receive(now, from, message));
-                }
-            }
-            PeerMessage::SnapshotStart { term, number, meta, entry_one: _ } => {
-                self.on_snapshot_start(now, id, from, connection, term, number, meta);
-            }
-            PeerMessage::SnapshotChunk { position, offset, crc, bytes } => {
-                self.on_snapshot_piece(id, connection, position, offset, crc, bytes);
-            }
-            PeerMessage::SnapshotProgress { number, durable_bytes, is_installed, .. } => {
-                self.on_receiver_progress(now, id, from, number, durable_bytes, is_installed);
-            }
-            PeerMessage::SnapshotRefused { number, reason, .. } => {
-                self.on_receiver_refusal(now, id, from, number, reason);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What every message of an honest peer keeps, so that the core may assert it.
-fn is_well_formed(message: &Message) -> bool {
-    let Message::Append { term, previous, entries, .. } = message else { return true };
-    let mut before = *previous;
-    entries.iter().all(|entry| {
-        let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
-        let is_readable = entry.kind != crate::types::EntryKind::Configuration
-            || crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok();
-        before = entry.position();
-        follows && is_readable
-    })
 }

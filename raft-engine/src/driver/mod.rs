@@ -15,10 +15,12 @@ mod formation;
 mod group;
 mod links;
 mod members;
+mod messages;
 mod observe;
 mod settings;
 mod snapshots;
 mod status;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 

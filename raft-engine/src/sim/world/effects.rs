@@ -155,6 +155,7 @@ impl World {
         match to.filter(|&to: &usize| to < self.profile.servers) {
             Some(to) => {
                 self.note(server, Kind::Dial, [to as u64 + 1, connection.0]);
+                self.dials_since_faults += 1;
                 self.queue.after(delay, What::DialArrives { from, to });
             }
             None => self.queue.after(delay, What::DialFails { from, is_refused: false }),

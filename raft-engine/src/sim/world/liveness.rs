@@ -18,6 +18,7 @@ impl World {
     /// Everything is repaired, and whoever is down is started.
     pub(super) fn faults_end(&mut self) {
         self.note(None, Kind::Liveness, []);
+        self.dials_since_faults = 0;
         self.phase = Phase::Liveness { since: self.queue.now() };
         self.heal();
         let profile = &mut self.network.profile;
@@ -41,6 +42,13 @@ impl World {
     pub(super) fn look(&mut self) -> Checked {
         let Phase::Liveness { since } = self.phase else { return Ok(()) };
         let passed = self.queue.now().since(since);
+        // Whoever is up is met, or refused and asked seldom; to dial each other in circles is a defect.
+        let pairs = self.profile.servers * self.profile.servers;
+        let most_dials = pairs as u64 * (20 + passed.as_millis() as u64 / 20);
+        if self.dials_since_faults > most_dials {
+            let what = format!("{} dials in {passed:?}", self.dials_since_faults);
+            return Err(Violation::new("after faults end, connections come to rest", what));
+        }
         let mut missing = None;
         for group in 0..self.profile.groups {
             if let Err(why) = self.converged(group, passed)? {

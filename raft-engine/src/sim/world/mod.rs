@@ -144,6 +144,8 @@ pub(super) struct World {
     phase: Phase,
     /// What was acknowledged in each group when faults had ended and it had a leader: more proves that it lives.
     proofs: Vec<Option<Index>>,
+    /// Since faults ended.
+    dials_since_faults: u64,
     /// Somebody may be refused in this run: a directory was wiped or other members were given.
     may_refuse: bool,
 }
@@ -205,6 +207,7 @@ impl World {
             leaders: vec![None; profile.groups],
             phase: Phase::Faults,
             proofs: vec![None; profile.groups],
+            dials_since_faults: 0,
             may_refuse: profile.other_members,
             queue: Queue::new(),
             trace: Trace::new(keep, echo),

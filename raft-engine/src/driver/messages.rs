@@ -1,0 +1,149 @@
+//! Messages between servers: what goes out on which connection, and what a message that came is worth.
+//!
+//! What a message is worth depends on who says it: the identity met in the handshake must be the one that the group's
+//! configuration names, and the lineage said on the connection must be the group's own.
+
+use super::formation::Introduction;
+use super::{ConnectionId, Driver, Effect, Notice};
+use crate::transport::{Connection, Peer, PeerMessage};
+use crate::types::{GroupId, Lineage, Message, ServerId, Time};
+
+impl Driver {
+    /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
+    /// lost.
+    pub(super) fn send(&mut self, id: GroupId, to: ServerId, message: PeerMessage) -> bool {
+        let Some(group) = self.groups.get(&id) else { return false };
+        let lineage = group.formed().map(|formed| formed.lineage);
+        let must_be = group.identity_of(to);
+        let Some(link) = self.links.peers.get(&to) else { return false };
+        let Some(stream) = link.dialled.and_then(|dialled| self.links.streams.get_mut(&dialled)) else { return false };
+        let Some(connection) = &mut stream.connection else { return false };
+        let Some(peer) = connection.peer() else { return false };
+        if must_be.is_some_and(|identity| identity != peer.identity) {
+            return false;
+        }
+        connection.send(id, lineage, &message)
+    }
+
+    /// Says something of a group on this very connection.
+    pub(super) fn send_on(&mut self, connection: ConnectionId, id: GroupId, message: &PeerMessage) -> bool {
+        let lineage = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+        let stream = self.links.streams.get_mut(&connection);
+        let connection = stream.and_then(|stream| stream.connection.as_mut());
+        connection.is_some_and(|connection| connection.send(id, lineage, message))
+    }
+
+    /// Hands out what the connections release.
+    pub(super) fn send_frames(&mut self, now: Time) {
+        for (&id, stream) in &mut self.links.streams {
+            let Some(connection) = &mut stream.connection else { continue };
+            while let Some(frame) = connection.next_frame(now) {
+                self.effects.push(Effect::Send { connection: id, frame });
+            }
+        }
+    }
+
+    pub(super) fn on_peer_message(&mut self, now: Time, connection: ConnectionId, id: GroupId, message: PeerMessage) {
+        let Some(stream) = self.links.streams.get_mut(&connection) else { return };
+        let Some(peer) = stream.connection.as_ref().and_then(Connection::peer).cloned() else { return };
+        if let PeerMessage::Lineage(lineage) = message {
+            stream.lineages.insert(id, lineage);
+        }
+        let said = stream.lineages.get(&id).copied();
+        let from = peer.id;
+        if self.is_closed || self.stopped.is_some() {
+            return;
+        }
+        match message {
+            PeerMessage::Introduce { digest, formed } => {
+                self.on_introduce(
+                    id,
+                    from,
+                    digest,
+                    Introduction { identity: peer.identity, is_formed: formed.is_some() },
+                );
+            }
+            PeerMessage::EntryOneRequest { digest } => self.on_entry_one_request(id, from, digest),
+            PeerMessage::EntryOne { entry } => self.on_entry_one(id, from, entry),
+            PeerMessage::FormationRefused { reason } => self.on_formation_refused(id, from, reason),
+            PeerMessage::Lineage(lineage) => {
+                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+                if let Some(own) = own.filter(|own| *own != lineage) {
+                    self.send(id, from, PeerMessage::LineageRefused(own));
+                    self.other_lineage(id, &peer, lineage, own);
+                }
+            }
+            PeerMessage::LineageRefused(lineage) => {
+                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+                if let Some(own) = own.filter(|own| *own != lineage) {
+                    self.other_lineage(id, &peer, lineage, own);
+                }
+            }
+            message => {
+                let Some(group) = self.groups.get(&id) else { return };
+                let is_ours = group.formed().is_some_and(|formed| said == Some(formed.lineage));
+                if is_ours && group.identity_of(from) == Some(peer.identity) {
+                    self.on_member_message(now, connection, id, from, message);
+                }
+            }
+        }
+    }
+
+    fn other_lineage(&mut self, id: GroupId, peer: &Peer, theirs: Lineage, own: Lineage) {
+        let reason = format!(
+            "group {id} of server {} has the lineage {theirs}, and ours has {own}: they are different groups under one \
+             id, and do not talk. Start one of them under another group id, or in another cluster",
+            peer.id
+        );
+        let notice = Notice::Refused { peer: Some(peer.id), identity: Some(peer.identity), reason };
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    /// A message from a server that the group's configuration names, by id and identity.
+    fn on_member_message(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: GroupId,
+        from: ServerId,
+        message: PeerMessage,
+    ) {
+        match message {
+            PeerMessage::Raft(message) => {
+                if !is_well_formed(&message) {
+                    let message = format!("group {id}: server {from} sent a message that no server sends; dropped");
+                    return self.effects.push(Effect::Notice(Notice::Warning { message }));
+                }
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.run(|raft| raft.receive(now, from, message));
+                }
+            }
+            PeerMessage::SnapshotStart { term, number, meta, entry_one: _ } => {
+                self.on_snapshot_start(now, id, from, connection, term, number, meta);
+            }
+            PeerMessage::SnapshotChunk { position, offset, crc, bytes } => {
+                self.on_snapshot_piece(id, connection, position, offset, crc, bytes);
+            }
+            PeerMessage::SnapshotProgress { number, durable_bytes, is_installed, .. } => {
+                self.on_receiver_progress(now, id, from, number, durable_bytes, is_installed);
+            }
+            PeerMessage::SnapshotRefused { number, reason, .. } => {
+                self.on_receiver_refusal(now, id, from, number, reason);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What every message of an honest peer keeps, so that the core may assert it.
+fn is_well_formed(message: &Message) -> bool {
+    let Message::Append { term, previous, entries, .. } = message else { return true };
+    let mut before = *previous;
+    entries.iter().all(|entry| {
+        let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
+        let is_readable = entry.kind != crate::types::EntryKind::Configuration
+            || crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok();
+        before = entry.position();
+        follows && is_readable
+    })
+}
