@@ -81,8 +81,8 @@ pub unsafe extern "C" fn raft_config_new(
 /// | dispatch              | threaded   | who runs the callbacks: "threaded" (the library) or "host" (you do)    |
 /// | completions           | callback   | how completions come: "callback" (`completed`) or "poll"               |
 /// | disk_backend          | auto       | "aio" (Linux AIO), "thread", or "auto": the first where it works       |
-/// | election_timeout_ms   | 225        | without a leader, an election begins after this to twice this          |
-/// | heartbeat_ms          | 75         | a leader is heard from this often; at most a third of the one above    |
+/// | election_timeout_ms   | 300        | without a leader, an election begins after this to twice this          |
+/// | heartbeat_ms          | 100        | a leader is heard from this often; at most a third of the one above    |
 /// | disk_stall_timeout_ms | 1000       | a leader whose disk makes no progress for so long steps down           |
 /// | max_entry_bytes       | 8388608    | the longest proposal                                                   |
 /// | queue_bytes           | 16777216   | proposals that the library's loop has not taken yet                    |

@@ -7,12 +7,12 @@ use super::{Raft, Role, quorum};
 use crate::types::{Message, Position, ServerId, Term, Time};
 
 impl Raft {
-    /// The first wait of an open, between a third and the whole of an election timeout: whoever comes up finds a leader
-    /// soon or there is none, and to ask early deposes nobody, since who hears a leader refuses a pre-vote. A server
-    /// that is the only voter waits for nobody.
+    /// The first wait of an open, between a quarter and three quarters of an election timeout: whoever comes up finds a
+    /// leader soon or there is none, and to ask early deposes nobody, since who hears a leader refuses a pre-vote. A
+    /// server that is the only voter waits for nobody.
     pub(super) fn begin_election_timer(&mut self, now: Time) {
         let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
-        let wait = Duration::from_nanos(timeout / 3 + self.random.u64(0..(timeout - timeout / 3).max(1)));
+        let wait = Duration::from_nanos(timeout / 4 + self.random.u64(0..(timeout / 2).max(1)));
         let is_alone = quorum::is_quorum(self.configuration(), |id| id == self.id);
         self.election_at = if is_alone { now } else { now + wait };
     }

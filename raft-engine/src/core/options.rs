@@ -24,8 +24,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            election_timeout: Duration::from_millis(225),
-            heartbeat_interval: Duration::from_millis(75),
+            election_timeout: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(100),
             disk_stall_timeout: Duration::from_secs(1),
             message_bytes: 96 << 10,
             in_flight_bytes: 2 << 20,

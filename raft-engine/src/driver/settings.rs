@@ -40,8 +40,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            election_timeout: Duration::from_millis(225),
-            heartbeat_interval: Duration::from_millis(75),
+            election_timeout: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(100),
             disk_stall_timeout: Duration::from_secs(1),
             max_entry_bytes: 8 << 20,
             in_flight_bytes: 2 << 20,

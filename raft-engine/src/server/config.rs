@@ -301,7 +301,7 @@ mod tests {
     fn an_election_timeout_under_three_heartbeats_is_refused() {
         let mut config = config();
         config.check().unwrap();
-        config.set("heartbeat_ms", "76").unwrap();
+        config.set("heartbeat_ms", "101").unwrap();
         assert!(matches!(config.check(), Err(ConfigError::Conflict { .. })));
     }
 }

@@ -163,7 +163,7 @@ fn the_first_wait_is_shorter_and_a_server_alone_waits_not_at_all() {
     for seed in 0..50 {
         let raft = Raft::new(ServerId(1), Options::default(), restored(3, 0, &[]), seed, Time(0));
         assert!(
-            raft.deadline() >= Time(0) + timeout / 3 && raft.deadline() < Time(0) + timeout,
+            raft.deadline() >= Time(0) + timeout / 4 && raft.deadline() < Time(0) + timeout * 3 / 4,
             "{:?}",
             raft.deadline()
         );
