@@ -14,6 +14,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (349, "entries read from the log went out as one message, whatever the peer's window"),
     (414, "a snapshot was taken up while the host still read the file of the one before"),
     (3498, "the judge denied a new leader what its predecessor had uncommitted"),
+    (5523, "the judge took a leadership that a slow stream ended, long after faults, for none at all"),
     (4474, "the judge wanted a group formed with a server that is wiped and rightly refused"),
 ];
 

@@ -146,6 +146,8 @@ pub(super) struct World {
     proofs: Vec<Option<Index>>,
     /// Since faults ended.
     dials_since_faults: u64,
+    /// How long after faults ended a leader was last seen, by group.
+    leader_seen: Vec<Duration>,
     /// Somebody may be refused in this run: a directory was wiped or other members were given.
     may_refuse: bool,
 }
@@ -208,6 +210,7 @@ impl World {
             phase: Phase::Faults,
             proofs: vec![None; profile.groups],
             dials_since_faults: 0,
+            leader_seen: vec![Duration::ZERO; profile.groups],
             may_refuse: profile.other_members,
             queue: Queue::new(),
             trace: Trace::new(keep, echo),
