@@ -122,7 +122,8 @@ impl Config {
     /// Sets one engine setting by name, as an operator writes it: `election_timeout_ms`, `heartbeat_ms`,
     /// `disk_stall_timeout_ms`, `max_entry_bytes`, `in_flight_bytes`, `uncommitted_bytes`, `queue_bytes`,
     /// `cache_bytes`, `connection_bytes`, `segment_bytes`, `snapshot_log_bytes`, `log_bytes`, `disk_backend`
-    /// (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and `peer.ID` with `HOST:PORT` for where to dial member ID.
+    /// (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and `peer.ID` with `HOST:PORT` for where to dial
+    /// member ID.
     ///
     /// # Errors
     /// Unknown name, or a value that is none; the configuration is unchanged then. Whether the settings fit each other
