@@ -11,16 +11,22 @@ impl Raft {
     /// leader soon or there is none, and to ask early deposes nobody, since who hears a leader refuses a pre-vote. A
     /// server that is the only voter waits for nobody.
     pub(super) fn begin_election_timer(&mut self, now: Time) {
-        let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
-        let wait = Duration::from_nanos(timeout / 4 + self.random.u64(0..(timeout / 2).max(1)));
+        let timeout = self.options.election_timeout;
+        let wait = timeout / 4 + self.random_wait(timeout / 2);
         let is_alone = quorum::is_quorum(self.configuration(), |id| id == self.id);
         self.election_at = if is_alone { now } else { now + wait };
     }
 
     /// Waits a new random time for a leader: between one and two election timeouts (§5.2).
     pub(super) fn reset_election_timer(&mut self, now: Time) {
-        let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
-        self.election_at = now + Duration::from_nanos(timeout + self.random.u64(0..timeout.max(1)));
+        let timeout = self.options.election_timeout;
+        self.election_at = now + (timeout + self.random_wait(timeout));
+    }
+
+    /// A random time below `bound`.
+    pub(super) fn random_wait(&mut self, bound: Duration) -> Duration {
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX / 4);
+        Duration::from_nanos(self.random.u64(0..bound.max(1)))
     }
 
     /// Whether a leader was heard from within the shortest election timeout, or this server itself leads. Then nobody

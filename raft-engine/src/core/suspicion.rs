@@ -23,9 +23,8 @@ impl Raft {
         self.suspected = Some(suspicion);
         self.leader_heard_at = None;
         self.role = Role::Follower { leader: None };
-        let spread = u64::try_from(spread.min(self.options.election_timeout).as_nanos()).unwrap_or(u64::MAX / 4);
-        let soon = now + Duration::from_nanos(self.random.u64(0..spread.max(1)));
-        self.election_at = self.election_at.min(soon);
+        let wait = self.random_wait(spread.min(self.options.election_timeout));
+        self.election_at = self.election_at.min(now + wait);
         true
     }
 }
