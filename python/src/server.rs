@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use raft_engine::server::{self, Config, Dispatch, DispatchError, MemberArgument, Refused, StartHow};
-use raft_engine::types::{GroupId, ServerId};
+use raft_engine::types::{GroupId, GroupSettings, ServerId};
 
 use crate::group::Group;
 use crate::machine::PythonMachine;
@@ -67,9 +67,11 @@ impl Server {
             None => StartHow::Restart,
             Some(members) => {
                 let members = members.into_iter();
-                let members =
-                    members.map(|(id, address, context)| MemberArgument { id: ServerId(id), address, context });
-                StartHow::Bootstrap(members.collect())
+                let members = members.map(|(id, address, context)| MemberArgument {
+                    context,
+                    ..MemberArgument::new(ServerId(id), address)
+                });
+                StartHow::Bootstrap { members: members.collect(), settings: GroupSettings::default() }
             }
         };
         let machine = Box::new(PythonMachine::new(bridge, applied_index));

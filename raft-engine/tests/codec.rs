@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use raft_engine::codec::{CodecError, MAX_ENCODED_BYTES, decode, encode};
 use raft_engine::types::{
-    ClusterId, Configuration, EntryKind, GroupId, HardState, Identity, Incarnation, Lineage, LogTime, Member,
-    MemberRole, Position, ServerId, SnapshotMeta,
+    Change, ClusterId, Configuration, EntryKind, GroupId, GroupSettings, HardState, Identity, Incarnation, Lineage,
+    LogTime, Member, MemberRole, Position, ServerId, SnapshotMeta,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ fn configuration() -> Configuration {
     let member = |id, role, byte, address: &str, context: &[u8]| Member {
         id: ServerId(id),
         role,
+        priority: byte,
         identity: Identity([byte; 16]),
         address: address.to_owned(),
         context: context.to_vec(),
@@ -25,6 +27,17 @@ fn configuration() -> Configuration {
         ],
         outgoing_voters: vec![ServerId(1)],
         highest_id: ServerId(2),
+        change: Some(Change {
+            target: vec![member(2, MemberRole::Voter, 0x22, "b:2", &[])],
+            added: vec![ServerId(2)],
+            deadline: LogTime(9),
+        }),
+        settings: GroupSettings {
+            lease: Duration::from_nanos(5),
+            session_expiry: Duration::from_nanos(6),
+            max_sessions: 7,
+            session_reply_bytes: 8,
+        },
     }
 }
 
@@ -38,15 +51,19 @@ fn pinned<T: Serialize + for<'a> Deserialize<'a> + PartialEq + Debug>(value: &T,
 #[test]
 fn the_bytes_of_every_type_that_crosses_are_pinned() {
     let members = "0200000000000000 \
-        0100000000000000 00000000 11111111111111111111111111111111 0300000000000000 613a31 0100000000000000 c1 \
-        0200000000000000 01000000 22222222222222222222222222222222 0300000000000000 623a32 0000000000000000 \
+        0100000000000000 00000000 11 11111111111111111111111111111111 0300000000000000 613a31 0100000000000000 c1 \
+        0200000000000000 01000000 22 22222222222222222222222222222222 0300000000000000 623a32 0000000000000000 \
         0100000000000000 0100000000000000 \
-        0200000000000000";
+        0200000000000000 \
+        01 0100000000000000 \
+        0200000000000000 00000000 22 22222222222222222222222222222222 0300000000000000 623a32 0000000000000000 \
+        0100000000000000 0200000000000000 0900000000000000 \
+        0500000000000000 0600000000000000 07000000 08000000";
     pinned(&configuration(), members);
     let meta = SnapshotMeta {
         position: Position { term: 5, index: 90 },
         log_time: LogTime(77),
-        configuration: configuration(),
+        configuration: configuration().into(),
         configuration_index: 4,
         file_bytes: 4096,
         file_crc: 0x0102_0304,

@@ -14,10 +14,14 @@ use raft_engine::server::{
     DispatchError, Group, Item, MemberArgument, NotApplied, Notice, OpenError, Outcome, Polled, Refused, Role, Server,
     SnapshotReader, SnapshotSource, SnapshotStep, StartError, StartHow, StateMachine, Unknown,
 };
-use raft_engine::types::{GroupId, ServerId};
+use raft_engine::types::{GroupId, GroupSettings, ServerId};
 
 const BOUND: Duration = Duration::from_secs(30);
 const GROUP: GroupId = GroupId(1);
+
+fn bootstrap(members: Vec<MemberArgument>) -> StartHow {
+    StartHow::Bootstrap { members, settings: GroupSettings::default() }
+}
 
 #[allow(clippy::disallowed_methods, reason = "the bound of a wait is real time")]
 fn now() -> Instant {
@@ -229,7 +233,7 @@ impl Cluster {
         }
         let members = cluster.members();
         for node in &mut cluster.nodes {
-            let how = StartHow::Bootstrap(members.clone());
+            let how = bootstrap(members.clone());
             node.group = Some(node.server().start_group(GROUP, List::new(&node.seen), how).unwrap());
         }
         cluster
@@ -237,9 +241,8 @@ impl Cluster {
 
     fn members(&self) -> Vec<MemberArgument> {
         let member = |node: &Node| MemberArgument {
-            id: ServerId(node.id),
-            address: node.address.to_string(),
             context: format!("client {}", node.id).into_bytes(),
+            ..MemberArgument::new(ServerId(node.id), node.address.to_string())
         };
         self.nodes.iter().map(member).collect()
     }
@@ -495,8 +498,8 @@ fn a_host_that_polls_gets_every_completion_and_then_the_end() {
     config.set("segment_bytes", "1048576").unwrap();
     let server = Server::open(config).unwrap();
     let seen = Arc::default();
-    let member = MemberArgument { id: ServerId(1), address: server.status().listen.to_string(), context: Vec::new() };
-    let group = server.start_group(GROUP, List::new(&seen), StartHow::Bootstrap(vec![member])).unwrap();
+    let member = MemberArgument::new(ServerId(1), server.status().listen.to_string());
+    let group = server.start_group(GROUP, List::new(&seen), bootstrap(vec![member])).unwrap();
     // One thread: it sleeps on the descriptor, and never in dispatch.
     let descriptor = server.descriptor();
     let mut completions = Vec::new();
@@ -596,8 +599,8 @@ fn the_last_handle_dropped_in_a_callback_closes_the_server() {
     let mut machine = List::new(&seen);
     let for_callback = held.clone();
     machine.in_callback = Box::new(move |_| drop(for_callback.lock().unwrap().take()));
-    let member = MemberArgument { id: ServerId(1), address: server.status().listen.to_string(), context: Vec::new() };
-    let group = server.start_group(GROUP, machine, StartHow::Bootstrap(vec![member])).unwrap();
+    let member = MemberArgument::new(ServerId(1), server.status().listen.to_string());
+    let group = server.start_group(GROUP, machine, bootstrap(vec![member])).unwrap();
     *held.lock().unwrap() = Some(server);
     until("a leader", || group.status().is_some_and(|status| status.role == Role::Leader));
     group.propose(items(1, 1)).unwrap();

@@ -1,7 +1,7 @@
 //! Section "Starting a group" of the header.
 
 use raft_engine::server::{MemberArgument, StartError, StartHow};
-use raft_engine::types::{GroupId, ServerId};
+use raft_engine::types::{GroupId, GroupSettings, ServerId};
 
 use crate::call::{argument, array, clear, entry, refuse_in_callback, sized, text};
 use crate::error::{Failure, RAFT_ERR_GROUP_EXISTS, RAFT_ERR_GROUP_START, raft_error};
@@ -137,7 +137,8 @@ unsafe fn how(start: &raft_start) -> Result<StartHow, Failure> {
             let members = unsafe { array(start.members, start.member_count, "members") }?;
             // SAFETY: as above.
             let members = members.iter().map(|given| unsafe { member(given) });
-            Ok(StartHow::Bootstrap(members.collect::<Result<_, _>>()?))
+            let members = members.collect::<Result<_, _>>()?;
+            Ok(StartHow::Bootstrap { members, settings: GroupSettings::default() })
         }
         RAFT_START_BOOTSTRAP => Err(argument(format!("a group is formed by 1 to {MAX_MEMBERS} members"))),
         other => Err(argument(format!("`how` is {other}: it is RAFT_START_BOOTSTRAP or RAFT_START_RESTART"))),
@@ -168,7 +169,7 @@ unsafe fn member(given: &raft_member) -> Result<MemberArgument, Failure> {
     // SAFETY: the caller vouches for them.
     let (address, context) =
         unsafe { (text(given.address, "address")?, array(given.context, given.context_length, "context")?) };
-    Ok(MemberArgument { id: ServerId(given.id), address: address.to_owned(), context: context.to_vec() })
+    Ok(MemberArgument { context: context.to_vec(), ..MemberArgument::new(ServerId(given.id), address) })
 }
 
 impl From<StartError> for Failure {

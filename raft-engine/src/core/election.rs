@@ -94,7 +94,7 @@ impl Raft {
         self.enter_term();
         self.own_vote_pending = Some(mark);
         self.role = Role::Candidate { granted: BTreeSet::new() };
-        let message = Message::Vote { term: self.hard_state.term, last: self.log.last() };
+        let message = Message::Vote { term: self.hard_state.term, last: self.log.last(), is_transfer: false };
         self.ask_voters(&message);
     }
 
@@ -106,7 +106,7 @@ impl Raft {
                 Message::PreVote { campaign_term: self.hard_state.term + 1, last }
             }
             Role::Candidate { granted } if !granted.contains(&peer) => {
-                Message::Vote { term: self.hard_state.term, last }
+                Message::Vote { term: self.hard_state.term, last, is_transfer: false }
             }
             _ => return,
         };

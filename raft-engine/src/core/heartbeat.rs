@@ -110,7 +110,7 @@ impl Raft {
         }
         // A round of an earlier term is not confirmed: by now its sender may lead this very term, and count anew.
         let round = if is_current { round } else { 0 };
-        self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round });
+        self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round, promise: Duration::ZERO });
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: ServerId, term: Term, round: u64) {

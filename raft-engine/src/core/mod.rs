@@ -202,14 +202,15 @@ impl Raft {
             Message::PreVoteReply { term, campaign_term, granted } => {
                 self.on_pre_vote_reply(now, from, term, campaign_term, granted);
             }
-            Message::Vote { term, last } => self.on_vote(now, from, term, last),
+            Message::Vote { term, last, is_transfer: _ } => self.on_vote(now, from, term, last),
             Message::VoteReply { term, granted } => self.on_vote_reply(now, from, term, granted),
             Message::Append { term, number, previous, commit, entries } => {
                 self.on_append(now, from, term, number, previous, commit, entries);
             }
             Message::AppendReply { term, number, outcome } => self.on_append_reply(now, from, term, number, outcome),
             Message::Heartbeat { term, round, commit } => self.on_heartbeat(now, from, term, round, commit),
-            Message::HeartbeatReply { term, round } => self.on_heartbeat_reply(now, from, term, round),
+            Message::HeartbeatReply { term, round, promise: _ } => self.on_heartbeat_reply(now, from, term, round),
+            Message::TimeoutNow { .. } | Message::Removed { .. } => {}
         }
     }
 

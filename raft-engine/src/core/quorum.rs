@@ -29,12 +29,13 @@ fn majority_value(mut values: Vec<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Identity, Member, MemberRole};
+    use crate::types::{GroupSettings, Identity, Member, MemberRole};
 
     fn configuration(voters: &[u64], learners: &[u64], outgoing: &[u64]) -> Configuration {
         let member = |id: &u64, role| Member {
             id: ServerId(*id),
             role,
+            priority: 1,
             identity: Identity([*id as u8; 16]),
             address: String::new(),
             context: Vec::new(),
@@ -46,6 +47,8 @@ mod tests {
             members,
             outgoing_voters: outgoing.iter().map(|id| ServerId(*id)).collect(),
             highest_id: ServerId(9),
+            change: None,
+            settings: GroupSettings::default(),
         }
     }
 

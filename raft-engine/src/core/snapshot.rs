@@ -1,5 +1,7 @@
 //! Snapshots between servers (§7): when a leader sends one, and what a follower does with it.
 
+use std::sync::Arc;
+
 use super::progress::Pace;
 use super::{Effect, Persist, Raft, Role};
 use crate::types::{Position, ServerId, SnapshotMeta, Term, Time};
@@ -107,7 +109,7 @@ impl Raft {
         }
         let mark = self.durability.record_snapshot(kept, position.index);
         self.log.reset(position, meta.log_time);
-        self.configurations = vec![(meta.configuration_index, meta.configuration.clone().into())];
+        self.configurations = vec![(meta.configuration_index, Arc::new((*meta.configuration).clone()))];
         self.commit = position.index;
         self.compacted = position.index;
         self.truncations += 1;

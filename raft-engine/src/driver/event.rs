@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::transport::Frame;
 use crate::types::{
-    Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, Identity, Index, ServerId, SnapshotMeta,
-    Term,
+    Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, GroupSettings, Identity, Index, Member,
+    ServerId, SnapshotMeta, Term,
 };
 
 /// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
@@ -49,17 +49,32 @@ pub enum Consistency {
 pub struct MemberArgument {
     /// Its server id.
     pub id: ServerId,
+    /// How much it is wanted as a leader ([`crate::types::Member::priority`]).
+    pub priority: u8,
     /// Where its peers dial it.
     pub address: String,
     /// Opaque bytes of the host.
     pub context: Vec<u8>,
 }
 
+impl MemberArgument {
+    /// A member of the usual priority, without context.
+    pub fn new(id: ServerId, address: impl Into<String>) -> Self {
+        Self { id, priority: Member::USUAL_PRIORITY, address: address.into(), context: Vec::new() }
+    }
+}
+
 /// How a group comes to be on a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StartHow {
-    /// Forms a new group with these members, all voters; on a formed directory with the same arguments, a restart.
-    Bootstrap(Vec<MemberArgument>),
+    /// Forms a new group with these members, all voters, and these settings; on a formed directory with the same
+    /// arguments, a restart.
+    Bootstrap {
+        /// Every initial member.
+        members: Vec<MemberArgument>,
+        /// What every replica computes by.
+        settings: GroupSettings,
+    },
     /// Continues a group that the directory already holds.
     Restart,
 }

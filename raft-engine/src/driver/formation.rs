@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use super::MemberArgument;
 use crate::codec;
 use crate::types::{
-    ClusterId, Configuration, Entry, EntryKind, FIRST_INDEX, GroupId, Identity, Lineage, LogTime, Member, MemberRole,
-    Position, ServerId,
+    ClusterId, Configuration, Entry, EntryKind, FIRST_INDEX, GroupId, GroupSettings, Identity, Lineage, LogTime,
+    Member, MemberRole, Position, ServerId,
 };
 
 /// The longest context of a member, in bytes.
@@ -35,7 +35,8 @@ pub(super) struct FirstEntry {
 struct Arguments<'a> {
     cluster: &'a ClusterId,
     group: GroupId,
-    members: Vec<(ServerId, &'a str, &'a [u8])>,
+    members: Vec<(ServerId, u8, &'a str, &'a [u8])>,
+    settings: &'a GroupSettings,
 }
 
 /// What a member that introduced itself said.
@@ -50,7 +51,9 @@ pub(super) struct Introduction {
 pub(super) struct Forming {
     /// As given, sorted by id.
     pub(super) members: Vec<MemberArgument>,
-    /// Of cluster, group and members.
+    /// As given.
+    pub(super) settings: GroupSettings,
+    /// Of cluster, group, members and settings.
     pub(super) digest: [u8; 32],
     /// Who said that it was started with the same arguments.
     pub(super) introduced: BTreeMap<ServerId, Introduction>,
@@ -67,6 +70,7 @@ impl Forming {
         group: GroupId,
         me: ServerId,
         mut members: Vec<MemberArgument>,
+        settings: GroupSettings,
     ) -> Result<Self, String> {
         members.sort_by_key(|member| member.id);
         if members.is_empty() {
@@ -90,9 +94,10 @@ impl Forming {
         let digest = digest(
             cluster,
             group,
-            members.iter().map(|member| (member.id, member.address.as_str(), member.context.as_slice())),
+            members.iter().map(|it| (it.id, it.priority, it.address.as_str(), it.context.as_slice())),
+            &settings,
         );
-        Ok(Self { members, digest, introduced: BTreeMap::new(), entry: None, refusal: None })
+        Ok(Self { members, settings, digest, introduced: BTreeMap::new(), entry: None, refusal: None })
     }
 
     /// Whether `me` is the one that makes entry 1.
@@ -131,12 +136,19 @@ impl Forming {
         let members = self.members.iter().map(|member| Member {
             id: member.id,
             role: MemberRole::Voter,
+            priority: member.priority,
             identity: identities[&member.id],
             address: member.address.clone(),
             context: member.context.clone(),
         });
         let highest_id = self.members[self.members.len() - 1].id;
-        let configuration = Configuration { members: members.collect(), outgoing_voters: Vec::new(), highest_id };
+        let configuration = Configuration {
+            members: members.collect(),
+            outgoing_voters: Vec::new(),
+            highest_id,
+            change: None,
+            settings: self.settings.clone(),
+        };
         let first = FirstEntry { cluster: cluster.clone(), group, configuration };
         let position = Position { term: 0, index: FIRST_INDEX };
         Entry::new(position, LogTime(0), EntryKind::Formation, Bytes::from(codec::encode(&first)))
@@ -169,7 +181,8 @@ impl FirstEntry {
         digest(
             &self.cluster,
             self.group,
-            members.map(|member| (member.id, member.address.as_str(), member.context.as_slice())),
+            members.map(|it| (it.id, it.priority, it.address.as_str(), it.context.as_slice())),
+            &self.configuration.settings,
         )
     }
 
@@ -202,9 +215,10 @@ pub(super) fn lineage_of(entry: &Entry) -> Lineage {
 fn digest<'a>(
     cluster: &ClusterId,
     group: GroupId,
-    members: impl Iterator<Item = (ServerId, &'a str, &'a [u8])>,
+    members: impl Iterator<Item = (ServerId, u8, &'a str, &'a [u8])>,
+    settings: &'a GroupSettings,
 ) -> [u8; 32] {
-    let arguments = Arguments { cluster, group, members: members.collect() };
+    let arguments = Arguments { cluster, group, members: members.collect(), settings };
     Sha256::digest(codec::encode(&arguments)).into()
 }
 
@@ -213,13 +227,19 @@ mod tests {
     use super::*;
 
     fn arguments(ids: &[u64]) -> Vec<MemberArgument> {
-        let member = |&id: &u64| MemberArgument { id: ServerId(id), address: format!("host:{id}"), context: vec![1] };
+        let member = |&id: &u64| MemberArgument {
+            id: ServerId(id),
+            priority: 1,
+            address: format!("host:{id}"),
+            context: vec![1],
+        };
         ids.iter().map(member).collect()
     }
 
     fn forming(ids: &[u64], me: u64) -> Forming {
         let cluster = ClusterId::new("c").expect("a name");
-        Forming::new(&cluster, GroupId(1), ServerId(me), arguments(ids)).expect("good arguments")
+        Forming::new(&cluster, GroupId(1), ServerId(me), arguments(ids), GroupSettings::default())
+            .expect("good arguments")
     }
 
     fn identities(ids: &[u64]) -> BTreeMap<ServerId, Identity> {
@@ -237,7 +257,8 @@ mod tests {
     fn bad_arguments_are_refused() {
         let cluster = ClusterId::new("c").expect("a name");
         for (ids, me) in [(&[][..], 1), (&[0, 1][..], 1), (&[1, 1][..], 1), (&[2, 3][..], 1)] {
-            assert!(Forming::new(&cluster, GroupId(1), ServerId(me), arguments(ids)).is_err(), "{ids:?}");
+            let forming = Forming::new(&cluster, GroupId(1), ServerId(me), arguments(ids), GroupSettings::default());
+            assert!(forming.is_err(), "{ids:?}");
         }
     }
 

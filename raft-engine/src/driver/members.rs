@@ -25,7 +25,9 @@ impl Driver {
         let recovered = self.recovered.get(&id).filter(|recovered| recovered.first_entry.is_some());
         let forming = match &how {
             StartHow::Restart => None,
-            StartHow::Bootstrap(members) => Some(Forming::new(&self.me.cluster, id, self.me.id, members.clone())?),
+            StartHow::Bootstrap { members, settings } => {
+                Some(Forming::new(&self.me.cluster, id, self.me.id, members.clone(), settings.clone())?)
+            }
         };
         match (recovered, forming) {
             (None, None) => Err(format!("group {id} is not in the data directory: bootstrap it")),
@@ -71,7 +73,7 @@ impl Driver {
         let first = formation::read_entry(&first_entry)?;
         let digest = first.digest();
         let mut configurations = match &recovered.snapshot {
-            Some((meta, _)) => vec![(meta.configuration_index, meta.configuration.clone())],
+            Some((meta, _)) => vec![(meta.configuration_index, (*meta.configuration).clone())],
             None => vec![(first_entry.index, first.into_configuration())],
         };
         for entry in recovered.configurations.iter().filter(|entry| entry.kind == EntryKind::Configuration) {
@@ -181,7 +183,7 @@ impl Driver {
         {
             let is_news = forming.introduced.insert(from, said) != Some(said);
             if said.is_formed {
-                self.send(id, from, PeerMessage::EntryOneRequest { digest });
+                self.send(id, from, PeerMessage::EntryOneRequest { digest: Some(digest) });
                 return;
             }
             if is_news {
@@ -208,9 +210,9 @@ impl Driver {
         self.take_entry_one(id, entry);
     }
 
-    pub(super) fn on_entry_one_request(&mut self, id: GroupId, from: ServerId, digest: [u8; 32]) {
+    pub(super) fn on_entry_one_request(&mut self, id: GroupId, from: ServerId, digest: Option<[u8; 32]>) {
         let Some(formed) = self.groups.get(&id).and_then(|group| group.formed()) else { return };
-        if formed.digest == digest {
+        if digest.is_none_or(|digest| digest == formed.digest) {
             let entry = formed.first_entry.clone();
             self.send(id, from, PeerMessage::EntryOne { entry });
         }

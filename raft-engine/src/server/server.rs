@@ -350,6 +350,7 @@ mod tests {
     };
     use super::*;
     use crate::driver::MemberArgument;
+    use crate::types::GroupSettings;
 
     const BOUND: Duration = Duration::from_secs(30);
 
@@ -385,9 +386,15 @@ mod tests {
         let (sender, completions) = std::sync::mpsc::channel();
         let (open_gate, gate) = std::sync::mpsc::channel();
         let address = server.status().listen.to_string();
-        let member = MemberArgument { id: ServerId(1), address, context: Vec::new() };
+        let member = MemberArgument::new(ServerId(1), address);
         let machine = Box::new(Told { completions: sender, gate });
-        let group = server.start_group(GroupId(1), machine, StartHow::Bootstrap(vec![member])).unwrap();
+        let group = server
+            .start_group(
+                GroupId(1),
+                machine,
+                StartHow::Bootstrap { members: vec![member], settings: GroupSettings::default() },
+            )
+            .unwrap();
         // Any number of these may be open in the driver, on their way, or not taken yet.
         let batch = |first: u64| (first..first + 10).map(|tag| Item { tag, data: "x".into() }).collect();
         let mut expected = 0;

@@ -55,7 +55,7 @@ impl FileHead {
         SnapshotMeta {
             position: self.position,
             log_time: self.log_time,
-            configuration: self.configuration.clone(),
+            configuration: Box::new(self.configuration.clone()),
             configuration_index: self.configuration_index,
             file_bytes,
             file_crc,

@@ -406,6 +406,8 @@ fn needs_lineage(kind: FrameKind) -> bool {
         | FrameKind::AppendReply
         | FrameKind::Heartbeat
         | FrameKind::HeartbeatReply
+        | FrameKind::TimeoutNow
+        | FrameKind::Removed
         | FrameKind::SnapshotStart
         | FrameKind::SnapshotChunk
         | FrameKind::SnapshotProgress

@@ -86,6 +86,8 @@ pub enum FrameKind {
     AppendReply = 0x25,
     Heartbeat = 0x26,
     HeartbeatReply = 0x27,
+    TimeoutNow = 0x28,
+    Removed = 0x29,
     SnapshotStart = 0x30,
     SnapshotChunk = 0x31,
     SnapshotProgress = 0x32,
@@ -95,7 +97,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Hello,
         Self::Welcome,
         Self::Confirm,
@@ -115,6 +117,8 @@ impl FrameKind {
         Self::AppendReply,
         Self::Heartbeat,
         Self::HeartbeatReply,
+        Self::TimeoutNow,
+        Self::Removed,
         Self::SnapshotStart,
         Self::SnapshotChunk,
         Self::SnapshotProgress,

@@ -4,6 +4,8 @@
 //! snapshots are raw behind it, shared where they are large and put together where they are small. Decoding verifies
 //! every payload's CRC32C, so nothing damaged goes on from here.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
@@ -44,8 +46,8 @@ pub enum PeerMessage {
     },
     /// Asks a formed member for entry 1, byte for byte.
     EntryOneRequest {
-        /// The asker's digest; another one is refused.
-        digest: [u8; 32],
+        /// The asker's digest; another one is refused. A server that joins knows no arguments, and has none.
+        digest: Option<[u8; 32]>,
     },
     /// Entry 1, to be checked against the receiver's own arguments and identity.
     EntryOne {
@@ -214,6 +216,8 @@ impl PeerMessage {
             Self::Raft(Message::AppendReply { .. }) => FrameKind::AppendReply,
             Self::Raft(Message::Heartbeat { .. }) => FrameKind::Heartbeat,
             Self::Raft(Message::HeartbeatReply { .. }) => FrameKind::HeartbeatReply,
+            Self::Raft(Message::TimeoutNow { .. }) => FrameKind::TimeoutNow,
+            Self::Raft(Message::Removed { .. }) => FrameKind::Removed,
             Self::Lineage(_) => FrameKind::Lineage,
             Self::LineageRefused(_) => FrameKind::LineageRefused,
             Self::Introduce { .. } => FrameKind::Introduce,
@@ -242,7 +246,7 @@ impl PeerMessage {
             Self::Raft(message) => match *message {
                 Message::PreVote { campaign_term, last } => plain!(campaign_term, last),
                 Message::PreVoteReply { term, campaign_term, granted } => plain!(term, campaign_term, granted),
-                Message::Vote { term, last } => plain!(term, last),
+                Message::Vote { term, last, is_transfer } => plain!(term, last, is_transfer),
                 Message::VoteReply { term, granted } => plain!(term, granted),
                 Message::Append { term, number, previous, commit, ref entries } => {
                     let follows = |(index, entry): (Index, &Entry)| index == entry.index;
@@ -259,7 +263,12 @@ impl PeerMessage {
                     plain!(term, number, outcome)
                 }
                 Message::Heartbeat { term, round, commit } => plain!(term, round, commit),
-                Message::HeartbeatReply { term, round } => plain!(term, round),
+                Message::HeartbeatReply { term, round, promise } => {
+                    let promise = u64::try_from(promise.as_nanos()).unwrap_or(u64::MAX);
+                    plain!(term, round, promise)
+                }
+                Message::TimeoutNow { term } => plain!(term),
+                Message::Removed { index } => plain!(index),
             },
             Self::Lineage(lineage) | Self::LineageRefused(lineage) => plain!(lineage),
             Self::Introduce { digest, formed } => plain!(digest, formed),
@@ -303,7 +312,9 @@ impl PeerMessage {
                 campaign_term,
                 granted
             })),
-            FrameKind::Vote => plain!(|term, last| Self::Raft(Message::Vote { term, last })),
+            FrameKind::Vote => {
+                plain!(|term, last, is_transfer| Self::Raft(Message::Vote { term, last, is_transfer }))
+            }
             FrameKind::VoteReply => plain!(|term, granted| Self::Raft(Message::VoteReply { term, granted })),
             FrameKind::Append => {
                 let AppendIn { term, number, previous, commit, entries } = read(kind, metadata)?;
@@ -320,7 +331,17 @@ impl PeerMessage {
             FrameKind::Heartbeat => {
                 plain!(|term, round, commit| Self::Raft(Message::Heartbeat { term, round, commit }))
             }
-            FrameKind::HeartbeatReply => plain!(|term, round| Self::Raft(Message::HeartbeatReply { term, round })),
+            FrameKind::HeartbeatReply => plain!(|term, round, promise| {
+                Self::Raft(Message::HeartbeatReply { term, round, promise: Duration::from_nanos(promise) })
+            }),
+            FrameKind::TimeoutNow => {
+                exactly(kind, 0, &payload)?;
+                Self::Raft(Message::TimeoutNow { term: read(kind, metadata)? })
+            }
+            FrameKind::Removed => {
+                exactly(kind, 0, &payload)?;
+                Self::Raft(Message::Removed { index: read(kind, metadata)? })
+            }
             FrameKind::Lineage => plain!(|lineage| Self::Lineage(lineage)),
             FrameKind::LineageRefused => plain!(|lineage| Self::LineageRefused(lineage)),
             FrameKind::Introduce => plain!(|digest, formed| Self::Introduce { digest, formed }),
@@ -441,6 +462,8 @@ pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
             | FrameKind::AppendReply
             | FrameKind::Heartbeat
             | FrameKind::HeartbeatReply
+            | FrameKind::TimeoutNow
+            | FrameKind::Removed
     );
     match is_core.then(|| PeerMessage::decode(whole.kind, &whole.metadata, whole.payload)) {
         Some(Ok(PeerMessage::Raft(message))) => Some((whole.group, message)),

@@ -1,9 +1,11 @@
 //! What the servers of one group say to each other: one variant a kind, and no field that means two things.
 
+use std::time::Duration;
+
 use super::{Entry, Index, Position, Term};
 
 /// A message between two cores of one group. Every one carries its sender's term, but for [`Message::PreVote`], which
-/// carries the term that its sender would campaign in.
+/// carries the term that its sender would campaign in, and [`Message::Removed`], which is true in any.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// "Would you vote for me?" (dissertation §9.6). Changes nothing at the receiver.
@@ -28,6 +30,9 @@ pub enum Message {
         term: Term,
         /// The candidate's last entry (§5.4.1).
         last: Position,
+        /// The leader of the term before told the candidate to stand ([`Message::TimeoutNow`]): a leader that is alive
+        /// is no reason to refuse.
+        is_transfer: bool,
     },
     /// The answer to a [`Message::Vote`]. A grant leaves only when it is durable.
     VoteReply {
@@ -75,6 +80,19 @@ pub enum Message {
         term: Term,
         /// The round confirmed; 0 where it was of an earlier term, and confirms nothing.
         round: u64,
+        /// The follower helps nobody else to lead for so long from the receipt of the heartbeat (dissertation §6.4.1);
+        /// zero: it promises nothing.
+        promise: Duration,
+    },
+    /// "Stand for election at once": how a leader hands over (dissertation §3.10).
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
+    /// "You were removed from the group": said to a candidate, from a configuration known to be committed.
+    Removed {
+        /// The index of the entry that brought that configuration.
+        index: Index,
     },
 }
 
@@ -82,14 +100,15 @@ impl Message {
     /// The sender's own term, as far as the message tells it.
     pub fn term(&self) -> Option<Term> {
         match *self {
-            Self::PreVote { .. } => None,
+            Self::PreVote { .. } | Self::Removed { .. } => None,
             Self::PreVoteReply { term, .. }
             | Self::Vote { term, .. }
             | Self::VoteReply { term, .. }
             | Self::Append { term, .. }
             | Self::AppendReply { term, .. }
             | Self::Heartbeat { term, .. }
-            | Self::HeartbeatReply { term, .. } => Some(term),
+            | Self::HeartbeatReply { term, .. }
+            | Self::TimeoutNow { term } => Some(term),
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct SnapshotMeta {
     /// That entry's log time.
     pub log_time: LogTime,
     /// The configuration in force at that entry, and the index of the entry that brought it.
-    pub configuration: Configuration,
+    pub configuration: Box<Configuration>,
     /// The index of the entry that brought `configuration`.
     pub configuration_index: super::Index,
     /// The whole file's length in bytes.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn vote(term: Term, index: Index, last_term: Term) -> Message {
-    Message::Vote { term, last: Position { term: last_term, index } }
+    Message::Vote { term, last: Position { term: last_term, index }, is_transfer: false }
 }
 
 fn sent_votes(node: &mut Node) -> Vec<(ServerId, bool)> {

@@ -13,14 +13,15 @@ use bytes::Bytes;
 
 use super::{Effect, Mark, Options, Persist, Raft, Restored, RoleName};
 use crate::types::{
-    Configuration, Entry, EntryKind, HardState, Identity, Index, LogTime, Member, MemberRole, Message, Position,
-    ServerId, SnapshotMeta, Term, Time,
+    Configuration, Entry, EntryKind, GroupSettings, HardState, Identity, Index, LogTime, Member, MemberRole, Message,
+    Position, ServerId, SnapshotMeta, Term, Time,
 };
 
 fn configuration(ids: impl IntoIterator<Item = u64>) -> Configuration {
     let member = |id| Member {
         id: ServerId(id),
         role: MemberRole::Voter,
+        priority: 1,
         identity: Identity([id as u8; 16]),
         address: String::new(),
         context: Vec::new(),
@@ -29,6 +30,8 @@ fn configuration(ids: impl IntoIterator<Item = u64>) -> Configuration {
         members: ids.into_iter().map(member).collect(),
         outgoing_voters: Vec::new(),
         highest_id: ServerId(9),
+        change: None,
+        settings: GroupSettings::default(),
     }
 }
 

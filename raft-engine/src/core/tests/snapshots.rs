@@ -7,7 +7,7 @@ fn meta(index: Index, term: Term) -> SnapshotMeta {
     SnapshotMeta {
         position: Position { term, index },
         log_time: LogTime(index),
-        configuration: configuration(1..=3),
+        configuration: configuration(1..=3).into(),
         configuration_index: 1,
         file_bytes: 1,
         file_crc: 0,

@@ -110,7 +110,11 @@ impl World {
             Message::Append { term, .. } | Message::Heartbeat { term, .. } | Message::HeartbeatReply { term, .. } => {
                 self.invariants[group].speaks(server, term)?;
             }
-            Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::VoteReply { granted: false, .. } => {}
+            Message::TimeoutNow { term } => self.invariants[group].speaks(server, term)?,
+            Message::PreVote { .. }
+            | Message::PreVoteReply { .. }
+            | Message::VoteReply { granted: false, .. }
+            | Message::Removed { .. } => {}
         }
         let term = message.term().unwrap_or(0);
         if is_vote.is_none() && through.is_none() && term <= self.servers[server].synced_terms[group] {
@@ -184,7 +188,10 @@ impl World {
             Message::PreVoteReply { term, campaign_term, granted } => {
                 self.note(server, Kind::PreVoteReply, [to, group, term, campaign_term, u64::from(granted)]);
             }
-            Message::Vote { term, last } => self.note(server, Kind::Vote, [to, group, term, last.index, last.term]),
+            Message::Vote { term, last, is_transfer } => {
+                let numbers = [to, group, term, last.index, last.term, u64::from(is_transfer)];
+                self.note(server, Kind::Vote, numbers);
+            }
             Message::VoteReply { term, granted } => {
                 self.note(server, Kind::VoteReply, [to, group, term, u64::from(granted)]);
             }
@@ -203,9 +210,12 @@ impl World {
             Message::Heartbeat { term, round, commit } => {
                 self.note(server, Kind::Heartbeat, [to, group, term, round, commit]);
             }
-            Message::HeartbeatReply { term, round } => {
-                self.note(server, Kind::HeartbeatReply, [to, group, term, round]);
+            Message::HeartbeatReply { term, round, promise } => {
+                let promise = promise.as_micros() as u64;
+                self.note(server, Kind::HeartbeatReply, [to, group, term, round, promise]);
             }
+            Message::TimeoutNow { term } => self.note(server, Kind::TimeoutNow, [to, group, term]),
+            Message::Removed { index } => self.note(server, Kind::Removed, [to, group, index]),
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::invariants::Violation;
 use super::super::trace::Kind;
 use super::{Checked, Process, What, World, group_id, server_id};
 use crate::driver::{Driver, Event, Me, MemberArgument, StartHow};
-use crate::types::{ClusterId, DiskWorkId, Time};
+use crate::types::{ClusterId, DiskWorkId, GroupSettings, Time};
 
 impl Process {
     /// The process's own clock.
@@ -101,7 +101,7 @@ impl World {
             how_number = 1;
             StartHow::Restart
         } else {
-            StartHow::Bootstrap(members)
+            StartHow::Bootstrap { members, settings: GroupSettings::default() }
         };
         self.note(server, Kind::StartGroup, [group as u64, how_number, applied]);
         self.invariants[group].started(server, applied);
@@ -114,7 +114,12 @@ impl World {
     /// The members as every operator should name them.
     pub(super) fn members(&self) -> Vec<MemberArgument> {
         (0..self.profile.servers)
-            .map(|server| MemberArgument { id: server_id(server), address: format!("s{server}:1"), context: vec![] })
+            .map(|server| MemberArgument {
+                id: server_id(server),
+                priority: 1,
+                address: format!("s{server}:1"),
+                context: vec![],
+            })
             .collect()
     }
 

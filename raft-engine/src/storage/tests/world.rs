@@ -10,8 +10,8 @@ use crate::storage::{
     StorageOptions, WriteNumber,
 };
 use crate::types::{
-    ClusterId, Configuration, DiskDone, DiskStep, DiskWork, DiskWorkId, Entry, EntryKind, GroupId, HardState, Index,
-    Lineage, LogTime, Position, ServerId, SnapshotMeta,
+    ClusterId, Configuration, DiskDone, DiskStep, DiskWork, DiskWorkId, Entry, EntryKind, GroupId, GroupSettings,
+    HardState, Index, Lineage, LogTime, Position, ServerId, SnapshotMeta,
 };
 
 pub(super) fn options() -> StorageOptions {
@@ -25,7 +25,13 @@ pub(super) fn options() -> StorageOptions {
 }
 
 pub(super) fn configuration() -> Configuration {
-    Configuration { members: Vec::new(), outgoing_voters: Vec::new(), highest_id: ServerId(3) }
+    Configuration {
+        members: Vec::new(),
+        outgoing_voters: Vec::new(),
+        highest_id: ServerId(3),
+        change: None,
+        settings: GroupSettings::default(),
+    }
 }
 
 pub(super) fn entry(index: Index, term: u64, length: usize) -> Entry {

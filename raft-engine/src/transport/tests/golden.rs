@@ -2,6 +2,8 @@
 //! that knows only that page, so that the code and the page are checked against each other. A change here is a change
 //! of the wire, and goes into the CHANGELOG.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::super::frame::{FrameCutter, FrameKind, MAX_FRAME_BYTES};
@@ -53,7 +55,7 @@ const FRAMES: &[(&str, &str)] = &[
     ),
     (
         "EntryOneRequest",
-        "726674 01 19 000000 0700000000000000 20000000 00000000 2accca0b \
+        "726674 01 19 000000 0700000000000000 21000000 00000000 0ac72c9a 01 \
          dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd",
     ),
     (
@@ -78,8 +80,8 @@ const FRAMES: &[(&str, &str)] = &[
     ),
     (
         "Vote",
-        "726674 01 22 000000 0700000000000000 18000000 00000000 f63d9bfd 0400000000000000 0300000000000000 \
-         0c00000000000000",
+        "726674 01 22 000000 0700000000000000 19000000 00000000 dde81d2f 0400000000000000 0300000000000000 \
+         0c00000000000000 01",
     ),
     ("VoteReply", "726674 01 23 000000 0700000000000000 09000000 00000000 92a7e778 0400000000000000 00"),
     (
@@ -111,16 +113,20 @@ const FRAMES: &[(&str, &str)] = &[
     ),
     (
         "HeartbeatReply",
-        "726674 01 27 000000 0700000000000000 10000000 00000000 f18effe0 0400000000000000 2100000000000000",
+        "726674 01 27 000000 0700000000000000 18000000 00000000 80242c23 0400000000000000 2100000000000000 \
+         8096980000000000",
     ),
+    ("TimeoutNow", "726674 01 28 000000 0700000000000000 08000000 00000000 8c55ee10 0400000000000000"),
+    ("Removed", "726674 01 29 000000 0700000000000000 08000000 00000000 0b5d842b 0f00000000000000"),
     (
         "SnapshotStart",
-        "726674 01 30 000000 0700000000000000 d4000000 04000000 c1a4d07e 0600000000000000 0200000000000000 \
-         0500000000000000 5a00000000000000 4d00000000000000 0200000000000000 0100000000000000 00000000 \
+        "726674 01 30 000000 0700000000000000 ef000000 04000000 9d5c357d 0600000000000000 0200000000000000 \
+         0500000000000000 5a00000000000000 4d00000000000000 0200000000000000 0100000000000000 00000000 11 \
          11111111111111111111111111111111 0300000000000000 613a31 0100000000000000 c1 0200000000000000 \
-         01000000 22222222222222222222222222222222 0300000000000000 623a32 0000000000000000 \
-         0100000000000000 0100000000000000 0200000000000000 0400000000000000 0010000000000000 04030201 \
-         0000000000000000 0000000000000000 01 04000000 6008d3dc 666f726d",
+         01000000 22 22222222222222222222222222222222 0300000000000000 623a32 0000000000000000 \
+         0100000000000000 0100000000000000 0200000000000000 00 0000000000000000 00a0b83046030000 00100000 \
+         00000100 0400000000000000 0010000000000000 04030201 0000000000000000 0000000000000000 01 04000000 \
+         6008d3dc 666f726d",
     ),
     (
         "SnapshotChunk",
@@ -166,12 +172,12 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         ("LineageRefused", PeerMessage::LineageRefused(lineage)),
         ("Introduce, not formed", PeerMessage::Introduce { digest, formed: None }),
         ("Introduce, formed", PeerMessage::Introduce { digest, formed: Some(lineage) }),
-        ("EntryOneRequest", PeerMessage::EntryOneRequest { digest }),
+        ("EntryOneRequest", PeerMessage::EntryOneRequest { digest: Some(digest) }),
         ("EntryOne", PeerMessage::EntryOne { entry: form() }),
         ("FormationRefused", PeerMessage::FormationRefused { reason: "other members".to_owned() }),
         ("PreVote", raft(Message::PreVote { campaign_term: 4, last })),
         ("PreVoteReply", raft(Message::PreVoteReply { term: 3, campaign_term: 4, granted: true })),
-        ("Vote", raft(Message::Vote { term: 4, last })),
+        ("Vote", raft(Message::Vote { term: 4, last, is_transfer: true })),
         ("VoteReply", raft(Message::VoteReply { term: 4, granted: false })),
         ("Append, empty", raft(Message::Append { term: 4, number: 8, previous: last, commit: 10, entries: vec![] })),
         ("Append, of three", append(12, entries)),
@@ -185,7 +191,11 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
             raft(Message::AppendReply { term: 4, number: 9, outcome })
         }),
         ("Heartbeat", raft(Message::Heartbeat { term: 4, round: 33, commit: 15 })),
-        ("HeartbeatReply", raft(Message::HeartbeatReply { term: 4, round: 33 })),
+        ("HeartbeatReply", {
+            raft(Message::HeartbeatReply { term: 4, round: 33, promise: Duration::from_millis(10) })
+        }),
+        ("TimeoutNow", raft(Message::TimeoutNow { term: 4 })),
+        ("Removed", raft(Message::Removed { index: 15 })),
         ("SnapshotStart", {
             PeerMessage::SnapshotStart { term: 6, number: 2, meta: snapshot_meta(), entry_one: form() }
         }),

@@ -17,8 +17,8 @@ use super::handshake::{Holds, Local, Peer, Purpose, Registry};
 use super::refusal::{Refusal, RefusalKind};
 use super::{Connection, ConnectionEvent, ConnectionLimits, Frame, PeerMessage, Violation};
 use crate::types::{
-    ClusterId, Configuration, Entry, EntryKind, GroupId, Identity, Incarnation, Lineage, LogTime, Member, MemberRole,
-    Message, Position, ServerId, SnapshotMeta, Time,
+    ClusterId, Configuration, Entry, EntryKind, GroupId, GroupSettings, Identity, Incarnation, Lineage, LogTime,
+    Member, MemberRole, Message, Position, ServerId, SnapshotMeta, Time,
 };
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -199,6 +199,7 @@ pub(super) fn snapshot_meta() -> SnapshotMeta {
     let member = |id, role, byte, address: &str, context: &[u8]| Member {
         id: ServerId(id),
         role,
+        priority: byte,
         identity: Identity([byte; 16]),
         address: address.to_owned(),
         context: context.to_vec(),
@@ -206,14 +207,16 @@ pub(super) fn snapshot_meta() -> SnapshotMeta {
     SnapshotMeta {
         position: Position { term: 5, index: 90 },
         log_time: LogTime(77),
-        configuration: Configuration {
+        configuration: Box::new(Configuration {
             members: vec![
                 member(1, MemberRole::Voter, 0x11, "a:1", &[0xc1]),
                 member(2, MemberRole::Learner, 0x22, "b:2", &[]),
             ],
             outgoing_voters: vec![ServerId(1)],
             highest_id: ServerId(2),
-        },
+            change: None,
+            settings: GroupSettings::default(),
+        }),
         configuration_index: 4,
         file_bytes: 4096,
         file_crc: 0x0102_0304,
