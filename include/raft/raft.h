@@ -229,6 +229,18 @@ const char *raft_library_version_text(void);
 /** A defect of this library was caught at its edge; the message says where. Please report it. */
 #define RAFT_ERR_INTERNAL (-27)
 
+/** Leadership is being handed over: its next leader takes proposals in a moment. */
+#define RAFT_ERR_TRANSFERRING (-28)
+
+/** The group cannot do what was asked; the message says what, and what to do instead. */
+#define RAFT_ERR_INVALID (-29)
+
+/** The request was given up at its deadline, and nothing is left of it; the message says what it waited for. */
+#define RAFT_ERR_GIVEN_UP (-30)
+
+/** The request was cancelled, and nothing is left of it. */
+#define RAFT_ERR_CANCELLED (-31)
+
 /** No request was made: the call itself failed, or the status is not about a request. */
 #define RAFT_OUTCOME_NONE 0
 
@@ -539,6 +551,9 @@ void raft_members_free(raft_members *members);
 
 /** Something is odd and costs nothing yet; `message` says what. */
 #define RAFT_NOTICE_WARNING 7
+
+/** This server was removed from the group, by a committed entry that `message` names. It campaigns no more. */
+#define RAFT_NOTICE_REMOVED 8
 
 /** Where `query` leaves its answer. Lives until `query` returns. */
 typedef struct raft_reply raft_reply;

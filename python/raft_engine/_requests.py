@@ -39,6 +39,10 @@ _FAILURES: dict[int, Callable[[Any], errors.RaftError]] = {
     10: lambda _: errors.UnknownClosed("the server was closed before the entry was applied"),
     11: lambda _: errors.Stopped("the group or the server stopped before the entry was applied"),
     12: lambda _: timed_out(),
+    13: lambda _: errors.Transferring("leadership is being handed over"),
+    14: errors.Invalid,
+    15: errors.GivenUp,
+    16: lambda _: errors.Cancelled("the request was cancelled"),
 }
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Optional
 
 __all__ = [
     "Busy",
+    "Cancelled",
     "Closed",
     "ConfigError",
     "DirectoryLocked",
@@ -20,7 +21,9 @@ __all__ = [
     "Failed",
     "Forked",
     "Forming",
+    "GivenUp",
     "InCallback",
+    "Invalid",
     "LeadershipLost",
     "NotApplied",
     "NotLeader",
@@ -31,6 +34,7 @@ __all__ = [
     "Stopped",
     "TimedOut",
     "TooLarge",
+    "Transferring",
     "Unknown",
     "UnknownClosed",
 ]
@@ -122,6 +126,26 @@ class Forming(NotApplied):
     """The group is not formed yet: its first members have not all met."""
 
     retriable = True
+
+
+class Transferring(NotApplied):
+    """Leadership is being handed over: the next leader takes proposals in a moment."""
+
+    retriable = True
+
+
+class Invalid(NotApplied):
+    """The group cannot do what was asked; the message says what, and what to do instead."""
+
+
+class GivenUp(NotApplied):
+    """The request was given up at its deadline; the message says what it waited for."""
+
+    retriable = True
+
+
+class Cancelled(NotApplied):
+    """The request was cancelled, and nothing is left of it."""
 
 
 class Failed(NotApplied):

@@ -153,6 +153,8 @@ class NoticeKind(enum.Enum):
     """The role, the term or the leader changed."""
     MEMBERS = "members"
     """A configuration took effect."""
+    REMOVED = "removed"
+    """This server was removed from the group: it campaigns no more."""
     GROUP_STOPPED = "group-stopped"
     """The group stopped on this server, until the server is opened again."""
     SERVER_STOPPED = "server-stopped"

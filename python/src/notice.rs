@@ -36,6 +36,9 @@ pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
             configuration = Some(&**members);
             ("members", format!("group {group} has {} members", members.members.len()))
         }
+        Notice::Removed { group, index } => {
+            ("removed", format!("entry {index} of group {group} removed this server from it"))
+        }
         Notice::GroupStopped { reason, .. } => ("group-stopped", reason.clone()),
         Notice::ServerStopped { reason } => ("server-stopped", reason.clone()),
         Notice::Refused { peer: refused, reason, .. } => {

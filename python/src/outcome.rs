@@ -9,7 +9,7 @@ use raft_engine::server::{Completion, NotApplied, Outcome, Unknown};
 /// The number of an outcome; 0 is success.
 pub(crate) fn code(outcome: &Outcome) -> u8 {
     match outcome {
-        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => 0,
+        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => 0,
         Outcome::NotApplied(NotApplied::NotLeader { .. }) => 1,
         Outcome::NotApplied(NotApplied::Overloaded) => 2,
         Outcome::NotApplied(NotApplied::TooLarge) => 3,
@@ -22,17 +22,23 @@ pub(crate) fn code(outcome: &Outcome) -> u8 {
         Outcome::Unknown(Unknown::Closed) => 10,
         Outcome::Unknown(Unknown::Stopped) => 11,
         Outcome::Unknown(Unknown::TimedOut) => 12,
+        Outcome::NotApplied(NotApplied::Transferring) => 13,
+        Outcome::NotApplied(NotApplied::Invalid(_)) => 14,
+        Outcome::NotApplied(NotApplied::GivenUp(_)) => 15,
+        Outcome::NotApplied(NotApplied::Cancelled) => 16,
     }
 }
 
 /// The result as bytes, the leader as a number or None, the message of a failure; else None.
 pub(crate) fn detail<'py>(py: Python<'py>, completion: &Completion) -> PyResult<Bound<'py, PyAny>> {
     match &completion.outcome {
-        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => {
+        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => {
             Ok(PyBytes::new(py, &completion.result).into_any())
         }
         Outcome::NotApplied(NotApplied::NotLeader { leader }) => leader.map(|leader| leader.0).into_bound_py_any(py),
-        Outcome::NotApplied(NotApplied::Failed(message)) => message.into_bound_py_any(py),
+        Outcome::NotApplied(
+            NotApplied::Failed(message) | NotApplied::Invalid(message) | NotApplied::GivenUp(message),
+        ) => message.into_bound_py_any(py),
         _ => Ok(py.None().into_bound(py)),
     }
 }

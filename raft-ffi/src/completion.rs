@@ -5,10 +5,10 @@ use std::ptr;
 use raft_engine::server::{CallError, Completion, NotApplied, Outcome, Refused, Unknown};
 
 use crate::error::{
-    Failure, RAFT_ERR_BUSY, RAFT_ERR_CALLBACK, RAFT_ERR_CLOSED, RAFT_ERR_DISK_FULL, RAFT_ERR_FORKED, RAFT_ERR_FORMING,
-    RAFT_ERR_IN_CALLBACK, RAFT_ERR_NOT_LEADER, RAFT_ERR_OVERLOADED, RAFT_ERR_STOPPED, RAFT_ERR_TIMEOUT,
-    RAFT_ERR_TOO_LARGE, RAFT_ERR_UNKNOWN, RAFT_OK, RAFT_OUTCOME_APPLIED, RAFT_OUTCOME_NOT_APPLIED,
-    RAFT_OUTCOME_UNKNOWN,
+    Failure, RAFT_ERR_BUSY, RAFT_ERR_CALLBACK, RAFT_ERR_CANCELLED, RAFT_ERR_CLOSED, RAFT_ERR_DISK_FULL,
+    RAFT_ERR_FORKED, RAFT_ERR_FORMING, RAFT_ERR_GIVEN_UP, RAFT_ERR_IN_CALLBACK, RAFT_ERR_INVALID, RAFT_ERR_NOT_LEADER,
+    RAFT_ERR_OVERLOADED, RAFT_ERR_STOPPED, RAFT_ERR_TIMEOUT, RAFT_ERR_TOO_LARGE, RAFT_ERR_TRANSFERRING,
+    RAFT_ERR_UNKNOWN, RAFT_OK, RAFT_OUTCOME_APPLIED, RAFT_OUTCOME_NOT_APPLIED, RAFT_OUTCOME_UNKNOWN,
 };
 use crate::state_machine::raft_completion;
 
@@ -16,7 +16,9 @@ use crate::state_machine::raft_completion;
 pub(crate) fn translate(completions: &[Completion], messages: &mut Vec<String>, mut next: impl FnMut(raft_completion)) {
     for completion in completions {
         let (outcome, status) = match &completion.outcome {
-            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => (RAFT_OUTCOME_APPLIED, RAFT_OK),
+            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => {
+                (RAFT_OUTCOME_APPLIED, RAFT_OK)
+            }
             Outcome::NotApplied(reason) => (RAFT_OUTCOME_NOT_APPLIED, not_applied_status(reason)),
             Outcome::Unknown(reason) => (RAFT_OUTCOME_UNKNOWN, unknown_status(*reason)),
         };
@@ -51,7 +53,7 @@ fn view(bytes: &[u8]) -> (*const u8, usize) {
 /// What people are told of a request that failed.
 fn message(outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => None,
+        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => None,
         Outcome::NotApplied(reason) => Some(CallError::NotApplied(reason.clone()).to_string()),
         Outcome::Unknown(reason) => Some(CallError::Unknown(*reason).to_string()),
     }
@@ -67,6 +69,10 @@ fn not_applied_status(reason: &NotApplied) -> i32 {
         NotApplied::Busy => RAFT_ERR_BUSY,
         NotApplied::Forming => RAFT_ERR_FORMING,
         NotApplied::Failed(_) => RAFT_ERR_CALLBACK,
+        NotApplied::Transferring => RAFT_ERR_TRANSFERRING,
+        NotApplied::Invalid(_) => RAFT_ERR_INVALID,
+        NotApplied::GivenUp(_) => RAFT_ERR_GIVEN_UP,
+        NotApplied::Cancelled => RAFT_ERR_CANCELLED,
     }
 }
 

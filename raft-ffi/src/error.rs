@@ -62,6 +62,14 @@ pub const RAFT_ERR_TIMEOUT: i32 = -25;
 pub const RAFT_ERR_END: i32 = -26;
 /// A defect of this library was caught at its edge; the message says where. Please report it.
 pub const RAFT_ERR_INTERNAL: i32 = -27;
+/// Leadership is being handed over: its next leader takes proposals in a moment.
+pub const RAFT_ERR_TRANSFERRING: i32 = -28;
+/// The group cannot do what was asked; the message says what, and what to do instead.
+pub const RAFT_ERR_INVALID: i32 = -29;
+/// The request was given up at its deadline, and nothing is left of it; the message says what it waited for.
+pub const RAFT_ERR_GIVEN_UP: i32 = -30;
+/// The request was cancelled, and nothing is left of it.
+pub const RAFT_ERR_CANCELLED: i32 = -31;
 
 /// No request was made: the call itself failed, or the status is not about a request.
 pub const RAFT_OUTCOME_NONE: u32 = 0;
@@ -182,6 +190,10 @@ pub extern "C" fn raft_error_name(code: i32) -> *const c_char {
         RAFT_ERR_TIMEOUT => c"RAFT_ERR_TIMEOUT",
         RAFT_ERR_END => c"RAFT_ERR_END",
         RAFT_ERR_INTERNAL => c"RAFT_ERR_INTERNAL",
+        RAFT_ERR_TRANSFERRING => c"RAFT_ERR_TRANSFERRING",
+        RAFT_ERR_INVALID => c"RAFT_ERR_INVALID",
+        RAFT_ERR_GIVEN_UP => c"RAFT_ERR_GIVEN_UP",
+        RAFT_ERR_CANCELLED => c"RAFT_ERR_CANCELLED",
         _ => c"RAFT_ERR_?",
     };
     name.as_ptr()
@@ -217,6 +229,8 @@ impl Failure {
                 | RAFT_ERR_DISK_FULL
                 | RAFT_ERR_BUSY
                 | RAFT_ERR_FORMING
+                | RAFT_ERR_TRANSFERRING
+                | RAFT_ERR_GIVEN_UP
         )
     }
 

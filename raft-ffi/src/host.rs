@@ -237,6 +237,10 @@ impl StateMachine for HostMachine {
                 told.kind = RAFT_NOTICE_MEMBERS;
                 format!("group {group} has {} members", configuration.members.len())
             }
+            Notice::Removed { group, index } => {
+                told.kind = RAFT_NOTICE_REMOVED;
+                format!("entry {index} of group {group} removed this server from it")
+            }
             Notice::GroupStopped { reason, .. } => {
                 told.kind = RAFT_NOTICE_GROUP_STOPPED;
                 reason.clone()

@@ -254,6 +254,8 @@ pub const RAFT_NOTICE_SERVER_STOPPED: u32 = 5;
 pub const RAFT_NOTICE_REFUSED: u32 = 6;
 /// Something is odd and costs nothing yet; `message` says what.
 pub const RAFT_NOTICE_WARNING: u32 = 7;
+/// This server was removed from the group, by a committed entry that `message` names. It campaigns no more.
+pub const RAFT_NOTICE_REMOVED: u32 = 8;
 
 /// Something that the host may want to know without having asked. Passed singly: it may grow at its end. Look at a
 /// field that came in a later version only if `size` covers it. What concerns the server is told to each of its groups.

@@ -24,6 +24,7 @@ impl Raft {
             return self.send_after(Mark(0), from, Message::AppendReply { term, number: 0, outcome });
         }
         self.hear_leader(now, from);
+        self.removed = None;
         let end = previous.index + entries.len() as u64;
         let base = self.log.base();
         if previous.index < base.index {

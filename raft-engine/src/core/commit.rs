@@ -24,6 +24,7 @@ impl Raft {
         self.commit = agreed;
         self.settle();
         self.release_reads(now);
+        self.advance_change(now);
     }
 
     /// Gives the budget of proposals back what is committed *and* on the own disk: until then it stays in memory, and a

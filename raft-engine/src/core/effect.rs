@@ -3,6 +3,7 @@
 use crate::types::{Entry, HardState, Index, Message, Position, ServerId, SnapshotMeta};
 
 use super::durability::Mark;
+use super::membership::ChangeEnd;
 
 /// One thing to be done, in the order in which it was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +53,18 @@ pub enum Effect {
         /// The read.
         id: u64,
     },
+    /// The change of members that was in progress has ended: the entry at `index` is committed.
+    ChangeEnded {
+        /// The entry that ended it.
+        index: Index,
+        /// How.
+        end: ChangeEnd,
+    },
+    /// Leadership was not handed over in time: this server goes on leading.
+    TransferGivenUp {
+        /// To whom.
+        to: ServerId,
+    },
     /// A peer denied what it had acknowledged: its disk lost data. It counts no more in this term.
     LostData {
         /// The peer.
@@ -94,6 +107,8 @@ pub struct Restored {
     pub last_log_time: crate::types::LogTime,
     /// An index known to be committed, at most `last`; at least that of the snapshot, and at least 1.
     pub commit: Index,
+    /// The longest lease that the directory ever held, truncated or not: a promise of it may still bind this server.
+    pub longest_lease: std::time::Duration,
     /// Configurations by the index of their entry, ascending; never empty.
     pub configurations: Vec<(Index, crate::types::Configuration)>,
     /// The last entries of the live log, contiguous through `last`; may be empty.

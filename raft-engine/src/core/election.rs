@@ -1,4 +1,5 @@
-//! Elections: §5.2, the up-to-date check of §5.4.1, pre-vote (dissertation §9.6) and stickiness (§4.2.3).
+//! Elections: §5.2, the up-to-date check of §5.4.1, pre-vote (dissertation §9.6) and stickiness (§4.2.3); and priorities,
+//! which only make those who are wanted less as leaders wait longer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,7 @@ impl Raft {
     /// server that is the only voter waits for nobody.
     pub(super) fn begin_election_timer(&mut self, now: Time) {
         let timeout = self.options.election_timeout;
-        let wait = timeout / 4 + self.random_wait(timeout / 2);
+        let wait = timeout / 4 + self.random_wait(timeout / 2) + self.handicap();
         let is_alone = quorum::is_quorum(self.configuration(), |id| id == self.id);
         self.election_at = if is_alone { now } else { now + wait };
     }
@@ -20,7 +21,31 @@ impl Raft {
     /// Waits a new random time for a leader: between one and two election timeouts (§5.2).
     pub(super) fn reset_election_timer(&mut self, now: Time) {
         let timeout = self.options.election_timeout;
-        self.election_at = now + (timeout + self.random_wait(timeout));
+        self.election_at = now + (timeout + self.random_wait(timeout) + self.handicap());
+    }
+
+    /// How much longer this server waits than the voters of the highest priority: an election timeout for each priority
+    /// above its own, up to three; with priority 0, as long as makes five in all.
+    fn handicap(&self) -> Duration {
+        let timeouts = match self.levels_above() {
+            0 => 0,
+            _ if self.priority_of(self.id) == 0 => 4,
+            levels => levels,
+        };
+        self.options.election_timeout * timeouts
+    }
+
+    /// How many priorities above its own there are among the voters; three at most.
+    pub(super) fn levels_above(&self) -> u32 {
+        let own = self.priority_of(self.id);
+        let others = self.configuration().voters().map(|id| self.priority_of(id));
+        let above: BTreeSet<u8> = others.filter(|&priority| priority > own).collect();
+        above.len().min(3) as u32
+    }
+
+    /// Whether this server may stand: it votes, and was not told that it was removed.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.configuration().is_voter(self.id) && self.removed.is_none()
     }
 
     /// A random time below `bound`.
@@ -77,7 +102,11 @@ impl Raft {
     /// No leader was heard from for an election timeout: asks who would vote for this server.
     pub(super) fn campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
-        if !self.configuration().is_voter(self.id) {
+        if !self.may_campaign() {
+            return;
+        }
+        if self.promise.binds(now) {
+            self.election_at = self.election_at.max(self.promise.until());
             return;
         }
         self.leader_heard_at = None;
@@ -87,14 +116,14 @@ impl Raft {
         self.count_pre_votes(now);
     }
 
-    /// Starts a term and asks for votes (§5.2).
-    fn stand(&mut self, now: Time) {
+    /// Starts a term and asks for votes (§5.2); `is_transfer` where the leader wants it.
+    pub(super) fn stand(&mut self, now: Time, is_transfer: bool) {
         self.reset_election_timer(now);
         let mark = self.set_hard_state(self.hard_state.term + 1, Some(self.id));
         self.enter_term();
         self.own_vote_pending = Some(mark);
-        self.role = Role::Candidate { granted: BTreeSet::new() };
-        let message = Message::Vote { term: self.hard_state.term, last: self.log.last(), is_transfer: false };
+        self.role = Role::Candidate { granted: BTreeSet::new(), is_transfer };
+        let message = Message::Vote { term: self.hard_state.term, last: self.log.last(), is_transfer };
         self.ask_voters(&message);
     }
 
@@ -105,8 +134,8 @@ impl Raft {
             Role::PreCandidate { granted } if !granted.contains(&peer) => {
                 Message::PreVote { campaign_term: self.hard_state.term + 1, last }
             }
-            Role::Candidate { granted } if !granted.contains(&peer) => {
-                Message::Vote { term: self.hard_state.term, last, is_transfer: false }
+            &Role::Candidate { ref granted, is_transfer } if !granted.contains(&peer) => {
+                Message::Vote { term: self.hard_state.term, last, is_transfer }
             }
             _ => return,
         };
@@ -132,7 +161,8 @@ impl Raft {
     }
 
     pub(super) fn on_pre_vote(&mut self, now: Time, from: ServerId, campaign_term: Term, last: Position) {
-        let granted = campaign_term > self.hard_state.term && self.is_up_to_date(last) && !self.is_leader_alive(now);
+        let is_bound = self.is_leader_alive(now) || self.promise.binds(now);
+        let granted = campaign_term > self.hard_state.term && self.is_up_to_date(last) && !is_bound;
         self.send(from, Message::PreVoteReply { term: self.hard_state.term, campaign_term, granted });
     }
 
@@ -158,13 +188,16 @@ impl Raft {
         if let Role::PreCandidate { granted } = &self.role
             && quorum::is_quorum(self.configuration(), |id| granted.contains(&id))
         {
-            self.stand(now);
+            self.stand(now, false);
         }
     }
 
     /// Votes at most once a term, first come first served, for a candidate whose log is up to date. Term and vote are one
     /// record, and the answer leaves after it (§5.2, §5.4.1).
-    pub(super) fn on_vote(&mut self, now: Time, from: ServerId, term: Term, last: Position) {
+    pub(super) fn on_vote(&mut self, now: Time, from: ServerId, term: Term, last: Position, is_transfer: bool) {
+        if self.promise.forbids_vote(now, term, is_transfer) {
+            return;
+        }
         if term < self.hard_state.term {
             return self.send(from, Message::VoteReply { term: self.hard_state.term, granted: false });
         }
@@ -188,7 +221,7 @@ impl Raft {
     }
 
     pub(super) fn on_vote_reply(&mut self, now: Time, from: ServerId, term: Term, granted: bool) {
-        if let Role::Candidate { granted: grants } = &mut self.role
+        if let Role::Candidate { granted: grants, .. } = &mut self.role
             && granted
             && term == self.hard_state.term
         {
@@ -199,14 +232,14 @@ impl Raft {
 
     /// The own vote is on disk, and counts.
     pub(super) fn count_own_vote(&mut self, now: Time) {
-        if let Role::Candidate { granted } = &mut self.role {
+        if let Role::Candidate { granted, .. } = &mut self.role {
             granted.insert(self.id);
             self.count_votes(now);
         }
     }
 
     fn count_votes(&mut self, now: Time) {
-        if let Role::Candidate { granted } = &self.role
+        if let Role::Candidate { granted, .. } = &self.role
             && self.durability.is_hard_state_durable()
             && quorum::is_quorum(self.configuration(), |id| granted.contains(&id))
         {

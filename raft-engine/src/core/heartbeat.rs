@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::lease::SentRounds;
+use super::membership::Changing;
 use super::progress::Progress;
 use super::read::Reads;
 use super::{Leader, Raft, Role, quorum};
-use crate::types::{Entry, EntryKind, Index, Message, Position, ServerId, Term, Time};
+use crate::types::{Entry, EntryKind, Index, LogTime, Message, Position, ServerId, Term, Time};
 
 impl Raft {
     /// Begins to lead: every peer is assumed to be equal until it says otherwise, and a no-op opens the term, so that
@@ -17,7 +19,7 @@ impl Raft {
         let settled = self.commit.min(self.durability.durable());
         let peers = self.configuration().members.iter().map(|member| member.id).filter(|&id| id != self.id);
         let peers = peers.map(|id| (id, Progress::new(now, last.index + 1))).collect();
-        self.role = Role::Leader(Leader {
+        self.role = Role::Leader(Box::new(Leader {
             peers,
             first_of_term: last.index + 1,
             number: 0,
@@ -28,12 +30,25 @@ impl Raft {
             uncommitted_bytes: self.log.cost_bytes(settled + 1, last.index),
             settled,
             disk_waiting_since: None,
+            sent_rounds: SentRounds::default(),
+            is_lease_void: false,
+            changing: Changing::default(),
+            transfer: None,
+            no_hand_over_before: now,
             reads: Reads::default(),
-        });
+        }));
         let position = Position { term: self.hard_state.term, index: last.index + 1 };
         let no_op = Entry::new(position, self.log.last_log_time(), EntryKind::NoOp, Bytes::new());
         self.append_own(now, vec![no_op]);
         self.send_heartbeats(now);
+    }
+
+    /// The group's time at this leader: the last entry's as its term began, and what its clock says has passed since.
+    pub(super) fn log_time(&self, now: Time) -> LogTime {
+        match &self.role {
+            Role::Leader(leader) => leader.log_time_origin.0 + now.since(leader.log_time_origin.1),
+            _ => self.log.last_log_time(),
+        }
     }
 
     /// Appends a leader's own entries.
@@ -70,7 +85,11 @@ impl Raft {
         }
         self.retry_silent_peers(now);
         if is_heartbeat_due {
+            self.note_commit_of_heartbeat();
             self.send_heartbeats(now);
+            self.advance_change(now);
+            self.repeat_transfer(now);
+            self.hand_over_if_outranked(now);
         }
     }
 
@@ -92,6 +111,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.round += 1;
         leader.heartbeat_at = now + self.options.heartbeat_interval;
+        leader.sent_rounds.sent(leader.round, now);
         let (term, round, commit) = (self.hard_state.term, leader.round, self.commit);
         // A commit index beyond what matches would commit a follower's own, perhaps conflicting entries.
         let messages: Vec<_> = (leader.peers.iter())
@@ -110,10 +130,11 @@ impl Raft {
         }
         // A round of an earlier term is not confirmed: by now its sender may lead this very term, and count anew.
         let round = if is_current { round } else { 0 };
-        self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round, promise: Duration::ZERO });
+        let promise = if is_current { self.promise(now) } else { Duration::ZERO };
+        self.send(from, Message::HeartbeatReply { term: self.hard_state.term, round, promise });
     }
 
-    pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: ServerId, term: Term, round: u64) {
+    pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: ServerId, term: Term, round: u64, promise: Duration) {
         if term != self.hard_state.term {
             return;
         }
@@ -122,6 +143,7 @@ impl Raft {
         assert!(round <= leader.round, "{from} confirmed a round that was never opened");
         peer.heard_at = now;
         peer.confirmed_round = peer.confirmed_round.max(round);
+        self.renew_lease(from, round, promise);
         self.release_reads(now);
     }
 }

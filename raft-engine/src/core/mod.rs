@@ -16,6 +16,9 @@
 //! | nothing leaves before what it stands on is durable (Figure 2) | `durability.rs` |
 //! | heartbeats, check-quorum (§5.2; dissertation §6.2) | `heartbeat.rs` |
 //! | linearizable reads (dissertation §6.4) | `read.rs` |
+//! | reads by lease (dissertation §6.4.1) | `lease.rs` |
+//! | changes of members (§6; dissertation chapter 4) | `membership.rs` |
+//! | handing leadership over (dissertation §3.10) | `transfer.rs` |
 //! | snapshot install (§7) | `snapshot.rs` |
 //! | a leader known to be dead is not waited for | `suspicion.rs` |
 //! | majorities, plain and joint (§6) | `quorum.rs` |
@@ -26,7 +29,9 @@ mod durability;
 mod effect;
 mod election;
 mod heartbeat;
+mod lease;
 mod log;
+mod membership;
 mod options;
 mod progress;
 mod quorum;
@@ -36,6 +41,7 @@ mod snapshot;
 mod suspicion;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,13 +50,18 @@ use bytes::Bytes;
 
 pub use durability::Mark;
 pub use effect::{Effect, Persist, Restored};
+pub use membership::{ChangeEnd, ChangeRefusal};
 pub use options::Options;
 pub use snapshot::Offer;
+pub use transfer::TransferRefusal;
 
 use self::durability::Durability;
+use self::lease::{Promise, SentRounds};
 use self::log::Log;
+use self::membership::Changing;
 use self::progress::Progress;
 use self::read::Reads;
+use self::transfer::Transfer;
 use crate::types::{
     Configuration, Entry, EntryKind, HardState, Index, LogTime, Message, Position, ServerId, Term, Time,
 };
@@ -62,10 +73,10 @@ enum Role {
     Follower { leader: Option<ServerId> },
     /// Asks whether it would be voted for, before it disturbs anybody with a new term.
     PreCandidate { granted: BTreeSet<ServerId> },
-    /// Asks for votes. Its own counts once it is durable.
-    Candidate { granted: BTreeSet<ServerId> },
+    /// Asks for votes. Its own counts once it is durable. `is_transfer`: a leader told it to.
+    Candidate { granted: BTreeSet<ServerId>, is_transfer: bool },
     /// Leads.
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// What only a leader knows. It all begins anew with each term.
@@ -81,6 +92,16 @@ struct Leader {
     round: u64,
     /// When the next heartbeat is due.
     heartbeat_at: Time,
+    /// When the latest rounds were sent: what promises count from.
+    sent_rounds: SentRounds,
+    /// It told somebody to stand: it reads by lease no more in this term.
+    is_lease_void: bool,
+    /// What it remembers of a change of members.
+    changing: Changing,
+    /// Leadership is being handed over.
+    transfer: Option<Transfer>,
+    /// When it may hand over by itself again.
+    no_hand_over_before: Time,
     /// From when on the next heartbeat looks whether a quorum still answers.
     check_quorum_at: Time,
     /// Where the group's log time stood, and when, as the term began.
@@ -102,6 +123,8 @@ pub enum Refusal {
     NotLeader,
     /// The entries that wait for their commitment fill their budget.
     Overloaded,
+    /// Leadership is being handed over.
+    Transferring,
 }
 
 /// What a core is, for status and for whoever watches.
@@ -143,6 +166,10 @@ pub struct Raft {
     election_at: Time,
     /// When a leader of this term was last heard from: the ground of stickiness.
     leader_heard_at: Option<Time>,
+    /// What this server promised, or may have before its start.
+    promise: Promise,
+    /// The entry that removed this server, as a peer says.
+    removed: Option<Index>,
     /// The last leader, and its term, that was said to be dead: once is enough.
     suspected: Option<(Term, ServerId)>,
     /// Whether the own vote waits for the disk before it counts.
@@ -177,6 +204,8 @@ impl Raft {
                 .collect(),
             election_at: now,
             leader_heard_at: None,
+            promise: Promise::after_restart(now, restored.hard_state.term, restored.longest_lease),
+            removed: None,
             suspected: None,
             own_vote_pending: None,
             pending_restore: None,
@@ -189,39 +218,51 @@ impl Raft {
     /// Takes a message of a peer.
     pub fn receive(&mut self, now: Time, from: ServerId, message: Message) {
         if let Some(term) = message.term().filter(|&term| term > self.hard_state.term) {
-            let is_vote = matches!(message, Message::Vote { .. });
-            if is_vote && self.is_leader_alive(now) {
+            let vote = match message {
+                Message::Vote { is_transfer, .. } => Some(is_transfer),
+                _ => None,
+            };
+            if vote == Some(false) && self.is_leader_alive(now) {
                 return; // Stickiness: a candidate cannot depose a leader that is alive (dissertation §4.2.3).
             }
-            if !is_vote {
+            if vote.is_none() {
                 self.follow(now, term, None); // A vote's term is taken together with the vote, as one record.
             }
+        }
+        if let (Message::PreVote { .. } | Message::Vote { .. }, Some(index)) = (&message, self.removed_by(from)) {
+            return self.send(from, Message::Removed { index });
         }
         match message {
             Message::PreVote { campaign_term, last } => self.on_pre_vote(now, from, campaign_term, last),
             Message::PreVoteReply { term, campaign_term, granted } => {
                 self.on_pre_vote_reply(now, from, term, campaign_term, granted);
             }
-            Message::Vote { term, last, is_transfer: _ } => self.on_vote(now, from, term, last),
+            Message::Vote { term, last, is_transfer } => self.on_vote(now, from, term, last, is_transfer),
             Message::VoteReply { term, granted } => self.on_vote_reply(now, from, term, granted),
             Message::Append { term, number, previous, commit, entries } => {
                 self.on_append(now, from, term, number, previous, commit, entries);
             }
             Message::AppendReply { term, number, outcome } => self.on_append_reply(now, from, term, number, outcome),
             Message::Heartbeat { term, round, commit } => self.on_heartbeat(now, from, term, round, commit),
-            Message::HeartbeatReply { term, round, promise: _ } => self.on_heartbeat_reply(now, from, term, round),
-            Message::TimeoutNow { .. } | Message::Removed { .. } => {}
+            Message::HeartbeatReply { term, round, promise } => {
+                self.on_heartbeat_reply(now, from, term, round, promise);
+            }
+            Message::TimeoutNow { term } => self.on_timeout_now(now, from, term),
+            Message::Removed { index } => self.on_removed(index),
         }
     }
 
     /// Appends commands of the host, if this server leads. They go out with the next [`Raft::flush`].
     pub fn propose(&mut self, now: Time, commands: Vec<Bytes>) -> Result<std::ops::Range<Index>, Refusal> {
+        let log_time = self.log_time(now);
         let Role::Leader(leader) = &mut self.role else { return Err(Refusal::NotLeader) };
+        if leader.transfer.is_some() {
+            return Err(Refusal::Transferring);
+        }
         let bytes: usize = commands.iter().map(|command| command.len() + Entry::OVERHEAD_BYTES).sum();
         if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > self.options.uncommitted_bytes {
             return Err(Refusal::Overloaded);
         }
-        let log_time = leader.log_time_origin.0 + now.since(leader.log_time_origin.1);
         let first = self.log.last().index + 1;
         let term = self.hard_state.term;
         let entries: Vec<_> = (first..)

@@ -63,6 +63,8 @@ pub(super) struct Progress {
     pub(super) heard_at: Time,
     /// The highest round of leadership that the peer confirmed.
     pub(super) confirmed_round: u64,
+    /// Until when a promise binds the peer, by this leader's clock.
+    pub(super) bound_until: Time,
     /// Whether entries for the peer are being read from the disk.
     pub(super) fetching: bool,
 }
@@ -78,6 +80,7 @@ impl Progress {
             reset_at_number: 0,
             heard_at: now,
             confirmed_round: 0,
+            bound_until: Time(0),
             fetching: false,
         }
     }

@@ -152,6 +152,7 @@ impl Raft {
                     _ => peer.acknowledged(through),
                 }
                 self.advance_commit(now);
+                self.advance_transfer(now);
             }
             AppendOutcome::Conflict { previous, hint, last: peer_last } => {
                 let acknowledged = peer.matched;

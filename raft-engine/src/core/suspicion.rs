@@ -15,16 +15,24 @@ impl Raft {
     /// which a vote can be taken several times over, so that two seldom stand at once. Says whether it will.
     pub fn suspect(&mut self, now: Time, peer: ServerId, spread: Duration) -> bool {
         let suspicion = (self.hard_state.term, peer);
+        // A lease is a promise to wait, whatever is said of the leader.
+        let has_leases = !self.configuration().settings.lease.is_zero();
         if !matches!(self.role, Role::Follower { leader: Some(leader) } if leader == peer)
             || self.suspected == Some(suspicion)
+            || has_leases
         {
             return false;
         }
         self.suspected = Some(suspicion);
         self.leader_heard_at = None;
         self.role = Role::Follower { leader: None };
-        let wait = self.random_wait(spread.min(self.options.election_timeout));
-        self.election_at = self.election_at.min(now + wait);
+        // Who is wanted less lets the others go first; with priority 0, as if nobody had said anything.
+        let levels = self.levels_above();
+        if levels == 0 || self.priority_of(self.id) > 0 {
+            let spread = spread.min(self.options.election_timeout);
+            let wait = spread * levels + self.random_wait(spread);
+            self.election_at = self.election_at.min(now + wait);
+        }
         true
     }
 }

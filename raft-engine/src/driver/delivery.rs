@@ -38,6 +38,7 @@ impl Driver {
                 }
                 Some((Err(Refusal::NotLeader), _, leader)) => NotApplied::NotLeader { leader },
                 Some((Err(Refusal::Overloaded), ..)) => NotApplied::Overloaded,
+                Some((Err(Refusal::Transferring), ..)) => NotApplied::Transferring,
                 None => NotApplied::Closed,
             },
         };

@@ -1,13 +1,14 @@
 //! What happens to a server, and what it wants done: the whole interface between the driver and whatever moves bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::transport::Frame;
 use crate::types::{
     Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, GroupSettings, Identity, Index, Member,
-    ServerId, SnapshotMeta, Term,
+    MemberChange, ServerId, SnapshotMeta, Term,
 };
 
 /// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
@@ -77,6 +78,11 @@ pub enum StartHow {
     },
     /// Continues a group that the directory already holds.
     Restart,
+    /// Waits to be added to a group that runs elsewhere; on a directory that holds it, a restart.
+    Join {
+        /// Where some of its members are dialled. They need not all be up, nor be all.
+        contacts: Vec<String>,
+    },
 }
 
 /// What happens to a server.
@@ -101,6 +107,13 @@ pub enum Event {
     Propose { group: GroupId, proposals: Vec<Proposal> },
     /// The host wants to read.
     Read { group: GroupId, ticket: Ticket, consistency: Consistency },
+    /// The host wants other members. Given up after `patience` if those who are to vote were not met, or have not caught
+    /// up.
+    ChangeMembers { group: GroupId, ticket: Ticket, changes: Vec<MemberChange>, patience: Duration },
+    /// The host wants the change in progress given up.
+    CancelChange { group: GroupId, ticket: Ticket },
+    /// The host wants `to` (or the best voter) to lead; given up after `patience`.
+    TransferLeadership { group: GroupId, ticket: Ticket, to: Option<ServerId>, patience: Duration },
     /// The host asks for a snapshot now.
     Snapshot { group: GroupId, ticket: Ticket },
     /// The host's state machine has applied everything handed to it through `index`.
@@ -163,6 +176,12 @@ pub enum Outcome {
     Unknown(Unknown),
     /// A snapshot request is done: it covers this index.
     SnapshotTaken { index: Index },
+    /// The members are as was asked: the entry at `index` is committed.
+    MembersChanged { index: Index },
+    /// The change of members was given up as was asked, by the entry at `index`.
+    ChangeCancelled { index: Index },
+    /// This server leads.
+    LeadershipTransferred { to: ServerId },
 }
 
 /// Why a request was certainly not applied.
@@ -183,6 +202,14 @@ pub enum NotApplied {
     Busy,
     /// The group is not formed yet.
     Forming,
+    /// Leadership is being handed over: its next leader is asked in a moment.
+    Transferring,
+    /// It asks for what cannot be; the text says what, and what to do.
+    Invalid(String),
+    /// Its time passed; the text says what was waited for.
+    GivenUp(String),
+    /// The operator cancelled it.
+    Cancelled,
     /// The host's callback failed.
     Failed(String),
 }
@@ -208,6 +235,9 @@ pub enum Notice {
     Role { group: GroupId, role: Role, term: Term, leader: Option<ServerId> },
     /// A configuration took effect (appended).
     Configuration { group: GroupId, configuration: Arc<Configuration> },
+    /// This server was removed from the group, by the entry at `index`. It follows if a leader still speaks to it, and
+    /// campaigns no more; its data may go once nobody needs it.
+    Removed { group: GroupId, index: Index },
     /// The group stopped; the server goes on.
     GroupStopped { group: GroupId, reason: String },
     /// The server stopped: its log failed, or it may not take part. It lives only to answer.
@@ -221,7 +251,7 @@ pub enum Notice {
 /// What a server is in a group (§5.1, Figure 4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
-    /// Not formed yet.
+    /// Not formed yet, or not joined.
     Forming,
     /// Follows a leader, or waits for one.
     Follower,

@@ -186,6 +186,20 @@ impl FirstEntry {
         )
     }
 
+    /// The lease that the group was formed with.
+    pub(super) fn lease(&self) -> std::time::Duration {
+        self.configuration.settings.lease
+    }
+
+    /// Whether it is of the group that a server is to join.
+    pub(super) fn check_join(&self, cluster: &ClusterId, group: GroupId) -> Result<(), String> {
+        if self.cluster == *cluster && self.group == group {
+            return Ok(());
+        }
+        let (theirs, of) = (self.group, &self.cluster);
+        Err(format!("what was sent is entry 1 of group {theirs} of cluster \"{of}\", and not of group {group}"))
+    }
+
     /// The first configuration.
     pub(super) fn into_configuration(self) -> Configuration {
         self.configuration

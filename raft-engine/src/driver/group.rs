@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::changes::Changes;
 use super::formation::Forming;
+use super::joining::Joining;
 use super::snapshots::Snapshots;
 use super::{Effect, NotApplied, Outcome, Role, Ticket, Unknown};
 use crate::core::{self, Mark, Raft};
@@ -15,6 +17,8 @@ use crate::types::{Entry, GroupId, Identity, Index, Lineage, LogTime, ServerId, 
 pub(super) enum Phase {
     /// No synced entry 1 yet.
     Forming(Forming),
+    /// Waits for a member to hand it entry 1.
+    Joining(Joining),
     /// Runs Raft.
     Formed(Box<Formed>),
 }
@@ -60,6 +64,7 @@ pub(super) struct Told {
     pub(super) term: Term,
     pub(super) leader: Option<ServerId>,
     pub(super) configuration_index: Index,
+    pub(super) removed: Option<Index>,
 }
 
 /// One group at this server.
@@ -80,6 +85,7 @@ pub(super) struct Group {
     pub(super) recorded_commit: Index,
     pub(super) delivery: Delivery,
     pub(super) snapshots: Snapshots,
+    pub(super) changes: Changes,
     pub(super) told: Told,
     /// The host knows that the group stopped.
     pub(super) told_stopped: bool,
@@ -98,7 +104,8 @@ impl Group {
             recorded_commit: 0,
             delivery: Delivery::default(),
             snapshots: Snapshots::default(),
-            told: Told { role: Role::Forming, term: 0, leader: None, configuration_index: 0 },
+            changes: Changes::default(),
+            told: Told { role: Role::Forming, term: 0, leader: None, configuration_index: 0, removed: None },
             told_stopped: false,
         }
     }
@@ -127,15 +134,24 @@ impl Group {
         }
     }
 
-    /// The identity that `id` must have to count here.
+    /// The identity that `id` must have to be listened to here; `None` where it is not known.
     pub(super) fn identity_of(&self, id: ServerId) -> Option<Identity> {
-        self.formed()?.raft.configuration().member(id).map(|member| member.identity)
+        self.formed()?.raft.identity_of(id)
+    }
+
+    /// Why it cannot form or join as it was started; the last reason heard.
+    pub(super) fn refusal(&self) -> Option<&String> {
+        match &self.phase {
+            Phase::Forming(forming) => forming.refusal.as_ref(),
+            Phase::Joining(joining) => joining.refusal.as_ref(),
+            Phase::Formed(_) => None,
+        }
     }
 
     /// What it is, for the host.
     pub(super) fn role(&self) -> Role {
         match &self.phase {
-            Phase::Forming(_) => Role::Forming,
+            Phase::Forming(_) | Phase::Joining(_) => Role::Forming,
             Phase::Formed(formed) => match formed.raft.role() {
                 core::RoleName::Follower => Role::Follower,
                 core::RoleName::PreCandidate => Role::PreCandidate,
@@ -151,6 +167,7 @@ impl Group {
         complete(self.id, proposals, Outcome::Unknown(unknown), effects);
         let mut rest: Vec<_> = std::mem::take(&mut self.reads).into_values().collect();
         rest.append(&mut self.snapshots.waiting);
+        self.changes.end_all(self.id, unknown, not_applied, effects);
         complete(self.id, rest, Outcome::NotApplied(not_applied.clone()), effects);
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Every server dials every peer and sends only on what it dialled; on what it accepted it only listens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::group::Phase;
+use super::group::{Group, Phase};
 use super::{ConnectionId, Driver, Effect, Notice};
 use crate::storage::Record;
 use crate::transport::{
@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) dialled: Option<ConnectionId>,
     /// The last refusal that the host was told of: it is told again only of another.
     last_refusal: Option<String>,
+    /// Some group names it, or it stands connected to us: else it is not dialled.
+    is_wanted: bool,
     /// The connection from this peer broke in this incarnation of it: a fresh dial that will tell whether its process
     /// is gone.
     pub(super) check: Option<(ConnectionId, Incarnation)>,
@@ -34,16 +36,26 @@ pub(super) struct Link {
 impl Link {
     /// Nothing stands, and nothing is under way.
     fn is_to_dial(&self) -> bool {
-        self.dialled.is_none() && self.check.is_none()
+        self.is_wanted && self.dialled.is_none() && self.check.is_none()
     }
+}
+
+/// An address at which some member of a group to be joined is met, whoever that is.
+#[derive(Debug)]
+struct Contact {
+    address: String,
+    backoff: Backoff,
+    dialled: Option<ConnectionId>,
+    /// Whoever was met there is dialled as itself from then on.
+    is_met: bool,
 }
 
 /// One stream.
 pub(super) struct Stream {
     /// `None` until what was dialled stands.
     pub(super) connection: Option<Connection>,
-    /// Whom we dialled, and why.
-    dialled: Option<(ServerId, Purpose)>,
+    /// Whom we dialled (`None`: a contact), and why.
+    dialled: Option<(Option<ServerId>, Purpose)>,
     /// When a dial that has no result is given up.
     dial_deadline: Time,
     /// When what was dialled stood.
@@ -57,7 +69,10 @@ pub(super) struct Stream {
 pub(super) struct Links {
     pub(super) peers: BTreeMap<ServerId, Link>,
     pub(super) streams: BTreeMap<ConnectionId, Stream>,
+    contacts: Vec<Contact>,
     dials: u64,
+    /// Who is to be dialled may have changed.
+    pub(super) are_stale: bool,
     /// The shortest handshake with anybody: two round trips and what the peer does between.
     pub(super) shortest_handshake: Option<Duration>,
 }
@@ -130,16 +145,19 @@ impl Links {
             .streams
             .values()
             .map(|stream| stream.connection.as_ref().map_or(stream.dial_deadline, Connection::deadline));
-        idle.chain(streams).min().unwrap_or(Time::NEVER)
+        let contacts = self.contacts.iter().filter(|it| it.dialled.is_none() && !it.is_met);
+        let contacts = contacts.map(|contact| contact.backoff.deadline());
+        idle.chain(contacts).chain(streams).min().unwrap_or(Time::NEVER)
     }
 }
 
 impl Driver {
-    /// Peers to dial: the members of all groups.
+    /// A peer and where to dial it.
     pub(super) fn know_peer(&mut self, id: ServerId, address: &str) {
         if id == self.me.id {
             return;
         }
+        self.links.are_stale = true;
         let address = self.settings.peer_addresses.get(&id).map_or(address, String::as_str);
         let seed = self.random.u64(..);
         let link = self.links.peers.entry(id).or_insert_with(|| Link {
@@ -147,15 +165,59 @@ impl Driver {
             backoff: Backoff::new(Backoff::SHORTEST, Backoff::LONGEST, seed),
             dialled: None,
             last_refusal: None,
+            is_wanted: true,
             check: None,
         });
         if link.address != address {
             address.clone_into(&mut link.address);
+            link.backoff.succeeded();
+        }
+    }
+
+    /// Where somebody is met who is a member of a group to be joined.
+    pub(super) fn know_contact(&mut self, address: String) {
+        let backoff = Backoff::new(Backoff::SHORTEST, Backoff::LONGEST, self.random.u64(..));
+        if !self.links.contacts.iter().any(|contact| contact.address == address) {
+            self.links.contacts.push(Contact { address, backoff, dialled: None, is_met: false });
+        }
+    }
+
+    /// Whom to dial: the members of all groups, whoever is to be added to one, and whoever stands connected to us, since
+    /// it may need an answer. Who was removed is let go.
+    fn choose_links(&mut self) {
+        let is_joining = self.is_joining();
+        let met = self.links.streams.values().filter(|stream| stream.dialled.is_none());
+        let mut wanted: BTreeSet<ServerId> =
+            met.filter_map(|stream| Some(stream.connection.as_ref()?.peer()?.id)).collect();
+        for group in self.groups.values() {
+            wanted.extend(group.changes.to_meet());
+            match &group.phase {
+                Phase::Forming(forming) => wanted.extend(forming.members.iter().map(|member| member.id)),
+                Phase::Joining(_) => {}
+                Phase::Formed(formed) => {
+                    wanted.extend(formed.raft.configuration().members.iter().map(|member| member.id));
+                }
+            }
+        }
+        for (id, link) in &mut self.links.peers {
+            link.is_wanted = is_joining || wanted.contains(id);
         }
     }
 
     fn local(&self) -> Local {
-        Local::new(self.me.cluster.clone(), self.me.id, self.identity, self.incarnation)
+        let local = Local::new(self.me.cluster.clone(), self.me.id, self.identity, self.incarnation);
+        Local { address: self.own_address().unwrap_or_default(), ..local }
+    }
+
+    /// Where others dial this server, as its operator or a configuration says.
+    fn own_address(&self) -> Option<String> {
+        let own = self.me.id;
+        let named = || {
+            let formed = self.groups.values().filter_map(Group::formed);
+            let mut members = formed.filter_map(|formed| formed.raft.configuration().member(own));
+            members.next().map(|member| member.address.clone())
+        };
+        self.settings.peer_addresses.get(&own).cloned().or_else(named)
     }
 
     fn limits(&self) -> ConnectionLimits {
@@ -171,12 +233,22 @@ impl Driver {
         if !self.may_speak() {
             return;
         }
+        if std::mem::take(&mut self.links.are_stale) {
+            self.choose_links();
+        }
+        for at in 0..self.links.contacts.len() {
+            let contact = &self.links.contacts[at];
+            if contact.dialled.is_none() && !contact.is_met && contact.backoff.deadline() <= now {
+                let address = contact.address.clone();
+                self.links.contacts[at].dialled = Some(self.dial(now, None, address, Purpose::Messages));
+            }
+        }
         let due: Vec<_> = (self.links.peers.iter())
             .filter(|(_, link)| link.is_to_dial() && link.backoff.deadline() <= now)
             .map(|(&id, link)| (id, link.address.clone()))
             .collect();
         for (id, address) in due {
-            let connection = self.dial(now, id, address, Purpose::Messages);
+            let connection = self.dial(now, Some(id), address, Purpose::Messages);
             if let Some(link) = self.links.peers.get_mut(&id) {
                 link.dialled = Some(connection);
             }
@@ -200,7 +272,7 @@ impl Driver {
     }
 
     /// Opens a stream to a peer.
-    pub(super) fn dial(&mut self, now: Time, to: ServerId, address: String, purpose: Purpose) -> ConnectionId {
+    pub(super) fn dial(&mut self, now: Time, to: Option<ServerId>, address: String, purpose: Purpose) -> ConnectionId {
         self.links.dials += 1;
         let connection = ConnectionId(2 * self.links.dials);
         let stream = Stream {
@@ -258,7 +330,13 @@ impl Driver {
     pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId, refused: bool) {
         let Some(stream) = self.links.streams.remove(&id) else { return };
         let met = stream.connection.as_ref().and_then(Connection::peer);
-        if let Some((to, Purpose::Messages)) = stream.dialled
+        if let Some(contact) = self.links.contacts.iter_mut().find(|contact| contact.dialled == Some(id)) {
+            contact.dialled = None;
+            contact.backoff.failed(now);
+        }
+        // Whom a contact turned out to be.
+        let dialled = stream.dialled.and_then(|(to, purpose)| Some((to.or(met.map(|peer| peer.id))?, purpose)));
+        if let Some((to, Purpose::Messages)) = dialled
             && let Some(link) = self.links.peers.get_mut(&to)
         {
             if link.dialled == Some(id) {
@@ -272,6 +350,7 @@ impl Driver {
         }
         if let Some(peer) = met.filter(|peer| stream.dialled.is_none() && peer.purpose == Purpose::Messages) {
             self.doubt(now, peer.id, peer.incarnation);
+            self.links.are_stale = true;
         }
         self.forget_introduction(&stream);
         self.snapshot_connection_closed(now, id);
@@ -281,7 +360,13 @@ impl Driver {
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(stream) = self.links.streams.remove(&id) {
             self.forget_introduction(&stream);
-            if let Some((to, Purpose::Messages)) = stream.dialled
+            self.links.are_stale = true;
+            if let Some(contact) = self.links.contacts.iter_mut().find(|contact| contact.dialled == Some(id)) {
+                contact.dialled = None;
+            }
+            let met = stream.connection.as_ref().and_then(Connection::peer).map(|peer| peer.id);
+            let dialled = stream.dialled.and_then(|(to, purpose)| Some((to.or(met)?, purpose)));
+            if let Some((to, Purpose::Messages)) = dialled
                 && let Some(link) = self.links.peers.get_mut(&to)
             {
                 link.dialled.take_if(|dialled| *dialled == id);
@@ -356,12 +441,15 @@ impl Driver {
         peer: Option<(ServerId, Identity)>,
         refusal: &Refusal,
     ) {
-        let dialled = self.links.streams.get(&id).and_then(|stream| stream.dialled).map(|(to, _)| to);
+        let dialled = self.links.streams.get(&id).and_then(|stream| stream.dialled).and_then(|(to, _)| to);
         let who = peer.map(|(id, _)| id).or(dialled);
         let reason = match by {
             RefusedBy::Us => format!("refused a peer: {refusal}"),
             RefusedBy::Peer => format!("refused by a peer: {refusal}"),
         };
+        if let Some(who) = who.filter(|_| refusal.kind != RefusalKind::Replaced) {
+            self.meeting_refused(who, &reason);
+        }
         if let Some(link) = who.and_then(|who| self.links.peers.get_mut(&who)) {
             if refusal.kind != RefusalKind::Replaced && dialled.is_some() {
                 link.backoff.refused(now);
@@ -389,6 +477,9 @@ impl Driver {
             self.links.shortest_handshake = Some(shortest);
         }
         let is_dialled = self.links.streams.get(&id).is_some_and(|stream| stream.dialled.is_some());
+        if !self.know_whom_we_met(id, peer) {
+            return;
+        }
         match (is_dialled, peer.purpose) {
             (true, Purpose::Snapshot) => self.snapshot_connection_ready(id),
             (true, Purpose::Messages) => {
@@ -408,6 +499,7 @@ impl Driver {
                 }
                 let groups: Vec<_> = self.groups.keys().copied().collect();
                 for group in groups {
+                    self.begin_change_if_met(now, group);
                     self.introduce(group, peer.id);
                     // Everybody else may have introduced itself before this connection stood.
                     self.form_if_complete(group);
@@ -423,6 +515,31 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Whoever was met is known from here on, and where it is dialled: a contact, or somebody of whom no configuration
+    /// here has told yet. False where the connection to a contact is one too many, and was closed.
+    fn know_whom_we_met(&mut self, id: ConnectionId, peer: &Peer) -> bool {
+        self.links.are_stale = true;
+        if let Some(contact) = self.links.contacts.iter_mut().find(|contact| contact.dialled == Some(id)) {
+            contact.dialled = None;
+            contact.is_met = true;
+            let address = contact.address.clone();
+            if !self.links.peers.contains_key(&peer.id) {
+                self.know_peer(peer.id, &address);
+            }
+            let Some(link) = self.links.peers.get_mut(&peer.id) else { return false };
+            if link.dialled.is_some() {
+                self.close(id);
+                return false;
+            }
+            link.dialled = Some(id);
+        } else if let Some(address) = &peer.address
+            && !self.links.peers.contains_key(&peer.id)
+        {
+            self.know_peer(peer.id, address);
+        }
+        true
     }
 
     /// A newer accepted connection takes the place of an older one of the same directory and purpose; and nothing of an

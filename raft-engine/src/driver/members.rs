@@ -1,12 +1,14 @@
 //! Starting a group at this server: forming it with the other initial members, or continuing it from the log.
 
+use super::changes::MAX_ADDRESS_BYTES;
 use super::formation::{self, Forming, Introduction};
 use super::group::{Formed, Group, Phase};
+use super::joining::Joining;
 use super::{Driver, Effect, Notice, StartHow};
 use crate::core::{Options, Raft, Restored};
 use crate::storage::{Record, RecoveredGroup};
 use crate::transport::PeerMessage;
-use crate::types::{Configuration, Entry, EntryKind, GroupId, Index, Position, ServerId, Time};
+use crate::types::{Configuration, Entry, EntryKind, GroupId, Index, Lineage, Position, ServerId, Time};
 
 impl Driver {
     pub(super) fn on_start_group(
@@ -24,13 +26,16 @@ impl Driver {
         }
         let recovered = self.recovered.get(&id).filter(|recovered| recovered.first_entry.is_some());
         let forming = match &how {
-            StartHow::Restart => None,
+            StartHow::Restart | StartHow::Join { .. } => None,
             StartHow::Bootstrap { members, settings } => {
                 Some(Forming::new(&self.me.cluster, id, self.me.id, members.clone(), settings.clone())?)
             }
         };
         match (recovered, forming) {
-            (None, None) => Err(format!("group {id} is not in the data directory: bootstrap it")),
+            (None, None) => match how {
+                StartHow::Join { contacts } => self.begin_join(id, contacts, applied),
+                _ => Err(format!("group {id} is not in the data directory: bootstrap it, or join it")),
+            },
             (None, Some(_)) if applied > 0 => {
                 Err(format!("the host says that it has applied entry {applied} of a group that is not formed yet"))
             }
@@ -71,7 +76,7 @@ impl Driver {
         let id = recovered.group;
         let first_entry = recovered.first_entry.ok_or("entry 1 is missing")?;
         let first = formation::read_entry(&first_entry)?;
-        let digest = first.digest();
+        let (digest, first_lease) = (first.digest(), first.lease());
         let mut configurations = match &recovered.snapshot {
             Some((meta, _)) => vec![(meta.configuration_index, (*meta.configuration).clone())],
             None => vec![(first_entry.index, first.into_configuration())],
@@ -82,7 +87,9 @@ impl Driver {
             configurations.push((entry.index, configuration));
         }
         let base = recovered.snapshot.as_ref().map_or(Position::default(), |(meta, _)| meta.position);
+        let longest_lease = recovered.longest_lease.max(first_lease);
         let restored = Restored {
+            longest_lease,
             hard_state: recovered.hard_state,
             base,
             term_runs: recovered.term_runs,
@@ -111,6 +118,21 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits to be added to a group: dials whom its operator named.
+    fn begin_join(&mut self, id: GroupId, contacts: Vec<String>, applied: Index) -> Result<(), String> {
+        if applied > 0 {
+            return Err(format!("the host says that it has applied entry {applied} of a group that is not joined yet"));
+        }
+        if contacts.is_empty() || contacts.iter().any(|it| it.is_empty() || it.len() > MAX_ADDRESS_BYTES) {
+            return Err(format!("to join takes addresses of members, each of 1 to {MAX_ADDRESS_BYTES} bytes"));
+        }
+        self.groups.insert(id, Group::new(id, Phase::Joining(Joining::default())));
+        contacts.into_iter().for_each(|address| self.know_contact(address));
+        let known: Vec<_> = self.links.peers.keys().copied().collect();
+        known.into_iter().for_each(|peer| self.ask_to_join(id, peer));
+        Ok(())
+    }
+
     fn core_options(&self) -> Options {
         Options {
             election_timeout: self.settings.election_timeout,
@@ -128,8 +150,10 @@ impl Driver {
         let Some(formed) = self.groups.get(&id).and_then(|group| group.formed()) else { return };
         let is_committed = formed.raft.is_configuration_committed();
         let members = formed.raft.configuration().members.clone();
+        for (peer, address) in formed.raft.known_addresses() {
+            self.know_peer(peer, &address);
+        }
         for member in members {
-            self.know_peer(member.id, &member.address);
             if is_committed {
                 self.bound.insert(member.id, member.identity);
             }
@@ -144,6 +168,7 @@ impl Driver {
         let Some(group) = self.groups.get(&id).filter(|group| group.stopped.is_none()) else { return };
         let (digest, formed, is_member) = match &group.phase {
             Phase::Forming(forming) => (forming.digest, None, forming.others(self.me.id).any(|other| other.id == to)),
+            Phase::Joining(_) => return self.ask_to_join(id, to),
             Phase::Formed(formed) => {
                 (formed.digest, Some(formed.lineage), formed.raft.configuration().member(to).is_some())
             }
@@ -156,6 +181,7 @@ impl Driver {
     pub(super) fn on_introduce(&mut self, id: GroupId, from: ServerId, digest: [u8; 32], said: Introduction) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let (own_digest, formed) = match &group.phase {
+            Phase::Joining(_) => return,
             Phase::Forming(forming) => (forming.digest, None),
             Phase::Formed(formed) => (formed.digest, Some(formed.lineage)),
         };
@@ -213,13 +239,14 @@ impl Driver {
     pub(super) fn on_entry_one_request(&mut self, id: GroupId, from: ServerId, digest: Option<[u8; 32]>) {
         let Some(formed) = self.groups.get(&id).and_then(|group| group.formed()) else { return };
         if digest.is_none_or(|digest| digest == formed.digest) {
-            let entry = formed.first_entry.clone();
-            self.send(id, from, PeerMessage::EntryOne { entry });
+            let (lineage, entry) = (formed.lineage, formed.first_entry.clone());
+            self.send(id, from, PeerMessage::EntryOne { lineage, entry });
         }
     }
 
-    pub(super) fn on_entry_one(&mut self, id: GroupId, from: ServerId, entry: Entry) {
-        let Some(Group { phase: Phase::Forming(forming), stopped: None, .. }) = self.groups.get(&id) else { return };
+    pub(super) fn on_entry_one(&mut self, id: GroupId, from: ServerId, entry: Entry, lineage: Lineage) {
+        let Some(group) = self.groups.get(&id).filter(|group| group.stopped.is_none()) else { return };
+        let Phase::Forming(forming) = &group.phase else { return self.join_by(id, from, entry, lineage) };
         if forming.entry.is_some() {
             return;
         }
@@ -248,11 +275,22 @@ impl Driver {
         let options = self.core_options();
         let seed = self.random.u64(..);
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let Phase::Forming(forming) = &mut group.phase else { return };
-        let Some(first_entry) = forming.entry.take() else { return };
+        let (first_entry, lineage, waiting) = match &mut group.phase {
+            Phase::Forming(forming) => {
+                let Some(entry) = forming.entry.take() else { return };
+                let lineage = formation::lineage_of(&entry);
+                (entry, lineage, forming.others(self.me.id).map(|member| member.id).collect())
+            }
+            Phase::Joining(joining) => {
+                let Some((entry, lineage)) = joining.entry.take() else { return };
+                (entry, lineage, Vec::new())
+            }
+            Phase::Formed(_) => return,
+        };
         let Ok(first) = formation::read_entry(&first_entry) else { return };
         let digest = first.digest();
         let restored = Restored {
+            longest_lease: std::time::Duration::ZERO,
             hard_state: crate::types::HardState::default(),
             base: Position::default(),
             term_runs: vec![(first_entry.index, 0)],
@@ -262,9 +300,8 @@ impl Driver {
             configurations: vec![(first_entry.index, first.into_configuration())],
             tail: vec![first_entry.clone()],
         };
-        let waiting: Vec<_> = forming.others(self.me.id).map(|member| member.id).collect();
+        let waiting: Vec<ServerId> = waiting;
         let raft = Raft::new(self.me.id, options, restored, seed, now);
-        let lineage = formation::lineage_of(&first_entry);
         group.phase = Phase::Formed(Box::new(Formed { raft, first_entry, lineage, digest }));
         group.recorded_commit = 1;
         self.effects.push(Effect::Notice(Notice::Formed { group: id }));
@@ -273,9 +310,14 @@ impl Driver {
     }
 
     pub(super) fn on_formation_refused(&mut self, id: GroupId, from: ServerId, reason: String) {
-        let Some(Group { phase: Phase::Forming(forming), .. }) = self.groups.get_mut(&id) else { return };
-        if forming.refusal.as_ref() != Some(&reason) {
-            forming.refusal = Some(reason.clone());
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let refusal = match &mut group.phase {
+            Phase::Forming(forming) => &mut forming.refusal,
+            Phase::Joining(joining) => &mut joining.refusal,
+            Phase::Formed(_) => return,
+        };
+        if refusal.as_ref() != Some(&reason) {
+            *refusal = Some(reason.clone());
             self.effects.push(Effect::Notice(Notice::Refused { peer: Some(from), identity: None, reason }));
         }
     }

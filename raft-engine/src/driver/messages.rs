@@ -64,9 +64,11 @@ impl Driver {
                 );
             }
             PeerMessage::EntryOneRequest { digest } => self.on_entry_one_request(id, from, digest),
-            PeerMessage::EntryOne { entry } => self.on_entry_one(id, from, entry),
+            PeerMessage::EntryOne { lineage, entry } => self.on_entry_one(id, from, entry, lineage),
             PeerMessage::FormationRefused { reason } => self.on_formation_refused(id, from, reason),
             PeerMessage::Lineage(lineage) => {
+                // Whoever leads the group has met this server, which may not have met it.
+                self.ask_to_join(id, from);
                 let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
                 if let Some(own) = own.filter(|own| *own != lineage) {
                     self.send(id, from, PeerMessage::LineageRefused(own));
@@ -82,7 +84,11 @@ impl Driver {
             message => {
                 let Some(group) = self.groups.get(&id) else { return };
                 let is_ours = group.formed().is_some_and(|formed| said == Some(formed.lineage));
-                if is_ours && group.identity_of(from) == Some(peer.identity) {
+                // What is asked is weighed on its merit: the asker may be newer here than what this server has heard. What
+                // is answered counts only from whom the configuration names.
+                let named = group.identity_of(from);
+                let is_fit = named == Some(peer.identity) || (named.is_none() && is_request(&message));
+                if is_ours && is_fit {
                     self.on_member_message(now, connection, id, from, message);
                 }
             }
@@ -132,6 +138,21 @@ impl Driver {
             }
             _ => {}
         }
+    }
+}
+
+/// Whether a message asks or tells, rather than answer: it needs no place in a configuration.
+fn is_request(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(message) => !matches!(
+            message,
+            Message::PreVoteReply { .. }
+                | Message::VoteReply { .. }
+                | Message::AppendReply { .. }
+                | Message::HeartbeatReply { .. }
+        ),
+        PeerMessage::SnapshotStart { .. } | PeerMessage::SnapshotChunk { .. } => true,
+        _ => false,
     }
 }
 

@@ -8,11 +8,13 @@
 //! Architecture invariant: a message of the core leaves only through `Effect::Send` of the core, which comes after what
 //! it stands on is durable; the driver never holds a message back, nor lets one go early.
 
+mod changes;
 mod delivery;
 mod entropy;
 mod event;
 mod formation;
 mod group;
+mod joining;
 mod links;
 mod members;
 mod messages;
@@ -203,6 +205,13 @@ impl Driver {
             }
             Event::Propose { group, proposals } => self.on_propose(now, group, proposals),
             Event::Read { group, ticket, consistency } => self.on_read(group, ticket, consistency),
+            Event::ChangeMembers { group, ticket, changes, patience } => {
+                self.on_change_members(now, group, ticket, changes, patience);
+            }
+            Event::CancelChange { group, ticket } => self.on_cancel_change(now, group, ticket),
+            Event::TransferLeadership { group, ticket, to, patience } => {
+                self.on_transfer_leadership(now, group, ticket, to, patience);
+            }
             Event::Snapshot { group, ticket } => self.on_snapshot_asked(now, group, ticket),
             Event::Applied { group, index } => self.on_applied(group, index),
             Event::SnapshotChunk { group, bytes, is_last } => self.on_snapshot_chunk(group, bytes, is_last),
@@ -231,6 +240,7 @@ impl Driver {
             for &id in &ids {
                 self.carry_out(now, id);
                 self.resolve_proposals(id);
+                self.resolve_changes(now, id);
             }
             self.send_frames(now);
             self.take_due_snapshots(now);
@@ -255,7 +265,14 @@ impl Driver {
         }
         let groups = self.groups.values().filter_map(Group::formed).map(|formed| formed.raft.deadline());
         let watermark = self.idle_since.map_or(Time::NEVER, |since| since + WATERMARK_AFTER);
-        groups.min().unwrap_or(Time::NEVER).min(self.links.deadline()).min(self.storage.deadline()).min(watermark)
+        let changes = self.groups.values().map(|group| group.changes.deadline()).min().unwrap_or(Time::NEVER);
+        groups
+            .min()
+            .unwrap_or(Time::NEVER)
+            .min(changes)
+            .min(self.links.deadline())
+            .min(self.storage.deadline())
+            .min(watermark)
     }
 
     /// Whether recovery is durable and the server takes part.
@@ -307,6 +324,8 @@ impl Driver {
                 }
                 core::Effect::SendSnapshot { to, number } => self.send_snapshot(now, id, to, number),
                 core::Effect::Restore(meta) => self.restore(id, meta),
+                core::Effect::ChangeEnded { index, end } => self.change_ended(id, index, end),
+                core::Effect::TransferGivenUp { to } => self.transfer_given_up(id, to),
                 core::Effect::ReadReady { id: read, index } => self.read_answered(id, read, Ok(index)),
                 core::Effect::ReadFailed { id: read } => {
                     let leader = self.groups.get(&id).and_then(Group::formed).and_then(|formed| formed.raft.leader());
@@ -462,6 +481,7 @@ impl Driver {
             term: raft.hard_state().term,
             leader: raft.leader(),
             configuration_index: raft.configuration_at(u64::MAX).0,
+            removed: raft.removed(),
         };
         let before = std::mem::replace(&mut group.told, told);
         if before == told && group.stopped.is_none() {
@@ -476,6 +496,9 @@ impl Driver {
         if let Some(configuration) = configuration {
             self.effects.push(Effect::Notice(Notice::Configuration { group: id, configuration }));
             self.know_members(id);
+        }
+        if let Some(index) = told.removed.filter(|_| before.removed.is_none()) {
+            self.effects.push(Effect::Notice(Notice::Removed { group: id, index }));
         }
         self.tell_stopped(id);
     }

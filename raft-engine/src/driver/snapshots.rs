@@ -308,7 +308,7 @@ impl Driver {
         let (Some(meta), Some(address), Some(term)) = (meta, address, term) else {
             return self.snapshot_stream_failed(now, id, to);
         };
-        let connection = self.dial(now, to, address, crate::transport::Purpose::Snapshot);
+        let connection = self.dial(now, Some(to), address, crate::transport::Purpose::Snapshot);
         let sending =
             Sending { connection, number, term, meta, is_started: false, offset: 0, stored: 0, is_reading: false };
         if let Some(group) = self.groups.get_mut(&id) {

@@ -31,6 +31,12 @@ pub struct GroupStatus {
     pub stopped: Option<String>,
     /// The configuration in force; `None` before the group is formed.
     pub configuration: Option<Arc<Configuration>>,
+    /// At the leader, the last entry that each learner holds durably: how far those are that a change waits for.
+    pub learners: Vec<(ServerId, Index)>,
+    /// To whom this leader is handing over.
+    pub transferring_to: Option<ServerId>,
+    /// The entry that removed this server from the group, as far as it knows.
+    pub removed: Option<Index>,
 }
 
 /// The state of a server.
@@ -60,7 +66,7 @@ impl Driver {
         let group = self.groups.get(&id)?;
         let stopped = group.stopped.clone();
         Some(match &group.phase {
-            Phase::Forming(forming) => GroupStatus {
+            Phase::Forming(_) | Phase::Joining(_) => GroupStatus {
                 role: Role::Forming,
                 term: 0,
                 leader: None,
@@ -70,8 +76,11 @@ impl Driver {
                 last: 0,
                 durable: 0,
                 snapshot: 0,
-                stopped: stopped.or_else(|| forming.refusal.clone()),
+                stopped: stopped.or_else(|| group.refusal().cloned()),
                 configuration: None,
+                learners: Vec::new(),
+                transferring_to: None,
+                removed: None,
             },
             Phase::Formed(formed) => GroupStatus {
                 role: Group::role(group),
@@ -85,6 +94,9 @@ impl Driver {
                 snapshot: self.storage.snapshot(id).map_or(0, |(meta, _)| meta.position.index),
                 stopped,
                 configuration: Some(formed.raft.configuration().clone()),
+                learners: formed.raft.learners(),
+                transferring_to: formed.raft.transferring_to(),
+                removed: formed.raft.removed(),
             },
         })
     }

@@ -24,7 +24,7 @@ impl Driver {
         // What we dialled before may still stand. It is not closed for a doubt: the peer, if it doubts us too, would see
         // that as one more reason.
         let address = link.address.clone();
-        let check = self.dial(now, peer, address, Purpose::Messages);
+        let check = self.dial(now, Some(peer), address, Purpose::Messages);
         if let Some(link) = self.links.peers.get_mut(&peer) {
             link.check = Some((check, incarnation));
         }

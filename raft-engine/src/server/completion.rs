@@ -16,6 +16,9 @@ pub enum Outcome {
     Answered,
     /// The snapshot is taken and durable; it covers `Completion::index`.
     SnapshotTaken,
+    /// The members are as was asked, a change of them was cancelled, or leadership was handed over. `Completion::index`
+    /// is that of the entry that did it; 0 for a hand-over.
+    Done,
     /// Certainly not applied: retrying is safe.
     NotApplied(NotApplied),
     /// May or may not be applied, now or later.

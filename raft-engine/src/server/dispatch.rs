@@ -265,6 +265,7 @@ impl Dispatcher {
             Notice::Formed { group }
             | Notice::Role { group, .. }
             | Notice::Configuration { group, .. }
+            | Notice::Removed { group, .. }
             | Notice::GroupStopped { group, .. } => Some(*group),
             _ => None,
         };

@@ -162,8 +162,14 @@ impl CallError {
                 | NotApplied::Overloaded
                 | NotApplied::DiskFull
                 | NotApplied::Busy
+                | NotApplied::Transferring
+                | NotApplied::GivenUp(_)
                 | NotApplied::Forming => true,
-                NotApplied::TooLarge | NotApplied::Closed | NotApplied::Failed(_) => false,
+                NotApplied::TooLarge
+                | NotApplied::Closed
+                | NotApplied::Invalid(_)
+                | NotApplied::Cancelled
+                | NotApplied::Failed(_) => false,
             },
             Self::Unknown(_) => false,
         }
@@ -188,7 +194,9 @@ fn describe(reason: &NotApplied) -> String {
         NotApplied::Closed => "the server or group is closed or stopped".into(),
         NotApplied::Busy => "another such request is in progress".into(),
         NotApplied::Forming => "the group is not formed yet".into(),
-        NotApplied::Failed(message) => message.clone(),
+        NotApplied::Transferring => "leadership is being handed over".into(),
+        NotApplied::Cancelled => "it was cancelled".into(),
+        NotApplied::Failed(message) | NotApplied::Invalid(message) | NotApplied::GivenUp(message) => message.clone(),
     }
 }
 

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::callback::is_in_callback;
 use super::requests::{Question, ReplyTo, Request, Waiter};
-use super::shared::{GroupCell, Input, Shared};
+use super::shared::{GroupCell, Input, Operation, Shared};
 use super::sync::lock;
 use super::{CallError, Completion, Consistency, GroupStatus, Outcome, Polled, Refused, Unknown};
-use crate::types::{Entry, GroupId, Index, Term};
+use crate::types::{Entry, GroupId, Index, MemberChange, ServerId, Term};
 
 /// Bytes to append, under the host's name for them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,7 +142,7 @@ impl Group {
     /// # Errors
     /// `NotApplied(Busy)` where one is being taken, or there is nothing new; the host's message where it failed.
     pub fn snapshot(&self, timeout: Duration) -> Result<Index, CallError> {
-        Ok(self.wait(timeout, |waiter| self.snapshot_input(ReplyTo::Waiter(waiter)))?.index)
+        Ok(self.operate(Operation::Snapshot, timeout)?.index)
     }
 
     /// As [`Group::snapshot`]; the end comes as a completion with this tag. Never blocks.
@@ -150,9 +150,85 @@ impl Group {
     /// # Errors
     /// Not taken; no completion comes.
     pub fn snapshot_submit(&self, tag: u64) -> Result<(), Refused> {
-        self.shared.check_process()?;
-        let (input, cost_bytes) = self.snapshot_input(ReplyTo::Stream(tag));
-        self.shared.submit(input, cost_bytes)
+        self.operate_submit(tag, Operation::Snapshot)
+    }
+
+    /// Changes the members of the group, at its leader, and waits until that is done; says by which entry. All of
+    /// `changes` are one operation with one end: who is added is met at its address first, starts as a learner, and is
+    /// promoted once it has caught up; then the voters change by joint consensus (§6). Given up after `patience` where
+    /// those who are to vote were not met or have not caught up by then; never once the change is past that. Blocks up to
+    /// `timeout`.
+    ///
+    /// # Errors
+    /// `NotApplied(Invalid)` says what cannot be, `GivenUp` what was waited for; `Busy` while another change is in
+    /// progress, or before the leader has committed an entry in its term. *Unknown* where leadership was lost or the
+    /// timeout passed: the next leader goes on with it, and the configuration in the status tells.
+    pub fn change_members(
+        &self,
+        changes: Vec<MemberChange>,
+        patience: Duration,
+        timeout: Duration,
+    ) -> Result<Index, CallError> {
+        Ok(self.operate(Operation::ChangeMembers { changes, patience }, timeout)?.index)
+    }
+
+    /// As [`Group::change_members`]; the end comes as a completion with this tag. Never blocks.
+    ///
+    /// # Errors
+    /// Not taken; no completion comes.
+    pub fn change_members_submit(
+        &self,
+        tag: u64,
+        changes: Vec<MemberChange>,
+        patience: Duration,
+    ) -> Result<(), Refused> {
+        self.operate_submit(tag, Operation::ChangeMembers { changes, patience })
+    }
+
+    /// Gives up the change of members in progress, at the leader, and waits for its end: whom it added goes again. Blocks
+    /// up to `timeout`.
+    ///
+    /// # Errors
+    /// `NotApplied(Invalid)` where there is none, or it is past the point of no return.
+    pub fn cancel_change(&self, timeout: Duration) -> Result<Index, CallError> {
+        Ok(self.operate(Operation::CancelChange, timeout)?.index)
+    }
+
+    /// As [`Group::cancel_change`]; the end comes as a completion with this tag. Never blocks.
+    ///
+    /// # Errors
+    /// Not taken; no completion comes.
+    pub fn cancel_change_submit(&self, tag: u64) -> Result<(), Refused> {
+        self.operate_submit(tag, Operation::CancelChange)
+    }
+
+    /// Hands leadership over to `to`, or to the best voter, and waits until it leads (dissertation §3.10). Proposals are
+    /// refused meanwhile as certainly not applied. Given up after `patience`: this server goes on leading then. Blocks up
+    /// to `timeout`.
+    ///
+    /// # Errors
+    /// `NotApplied(GivenUp)` where it came to nothing, `Invalid` where the target cannot lead; *unknown* where nobody is
+    /// known to lead now.
+    pub fn transfer_leadership(
+        &self,
+        to: Option<ServerId>,
+        patience: Duration,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        self.operate(Operation::TransferLeadership { to, patience }, timeout).map(drop)
+    }
+
+    /// As [`Group::transfer_leadership`]; the end comes as a completion with this tag. Never blocks.
+    ///
+    /// # Errors
+    /// Not taken; no completion comes.
+    pub fn transfer_leadership_submit(
+        &self,
+        tag: u64,
+        to: Option<ServerId>,
+        patience: Duration,
+    ) -> Result<(), Refused> {
+        self.operate_submit(tag, Operation::TransferLeadership { to, patience })
     }
 
     /// Appends up to `max` completions to `into`, oldest first. Never blocks. With
@@ -180,9 +256,19 @@ impl Group {
         (Input::Read { request, consistency }, REQUEST_BYTES + query_bytes)
     }
 
-    fn snapshot_input(&self, reply_to: ReplyTo) -> (Input, usize) {
-        let request = Request { group: self.id(), reply_to, question: Question::Snapshot };
-        (Input::Snapshot { request }, REQUEST_BYTES)
+    fn operate(&self, operation: Operation, timeout: Duration) -> Result<Completion, CallError> {
+        self.wait(timeout, |waiter| self.operation(ReplyTo::Waiter(waiter), operation))
+    }
+
+    fn operate_submit(&self, tag: u64, operation: Operation) -> Result<(), Refused> {
+        self.shared.check_process()?;
+        let (input, cost_bytes) = self.operation(ReplyTo::Stream(tag), operation);
+        self.shared.submit(input, cost_bytes)
+    }
+
+    fn operation(&self, reply_to: ReplyTo, operation: Operation) -> (Input, usize) {
+        let request = Request { group: self.id(), reply_to, question: Question::Operation };
+        (Input::Operate { request, operation }, REQUEST_BYTES)
     }
 
     /// Submits and waits. A wait from a callback would wait for itself.
@@ -200,7 +286,7 @@ impl Group {
         self.shared.submit(input, cost_bytes)?;
         let completion = waiter.wait(timeout).ok_or(CallError::Unknown(Unknown::TimedOut))?;
         match completion.outcome {
-            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken => Ok(completion),
+            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => Ok(completion),
             Outcome::NotApplied(reason) => Err(CallError::NotApplied(reason)),
             Outcome::Unknown(reason) => Err(CallError::Unknown(reason)),
         }

@@ -23,7 +23,8 @@ pub(super) enum ReplyTo {
 /// What was asked.
 pub(super) enum Question {
     Proposal,
-    Snapshot,
+    /// Something that an operator wants done.
+    Operation,
     /// To be told when the state machine is fresh enough.
     Read,
     /// To be answered by the state machine.

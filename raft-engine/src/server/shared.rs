@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -19,8 +20,8 @@ use super::{
     Completion, CompletionDelivery, Consistency, Dispatch, GroupStatus, Item, Polled, Refused, ServerStatus,
     StartError, StartHow, StateMachine,
 };
-use crate::driver::Event;
-use crate::types::{GroupId, Index};
+use crate::driver::{Event, Ticket};
+use crate::types::{GroupId, Index, MemberChange, ServerId};
 
 /// What the loop is told.
 pub(super) enum Input {
@@ -30,8 +31,8 @@ pub(super) enum Input {
     ProposeOne { group: GroupId, data: Bytes, waiter: Arc<Waiter> },
     /// A read or a query.
     Read { request: Request, consistency: Consistency },
-    /// A snapshot.
-    Snapshot { request: Request },
+    /// Something that its operator wants done.
+    Operate { request: Request, operation: Operation },
     /// A new group, with its state machine.
     Start(Box<Start>),
     /// What the dispatch has to say to the driver.
@@ -44,6 +45,30 @@ pub(super) enum Input {
     Resolved(Resolved),
     /// The host closes the server.
     Close,
+}
+
+/// What an operator wants done with a group.
+pub(super) enum Operation {
+    /// A snapshot.
+    Snapshot,
+    /// Other members.
+    ChangeMembers { changes: Vec<MemberChange>, patience: Duration },
+    /// No other members after all.
+    CancelChange,
+    /// Another leader.
+    TransferLeadership { to: Option<ServerId>, patience: Duration },
+}
+
+impl Operation {
+    /// What the driver is told.
+    pub(super) fn event(self, group: GroupId, ticket: Ticket) -> Event {
+        match self {
+            Self::Snapshot => Event::Snapshot { group, ticket },
+            Self::ChangeMembers { changes, patience } => Event::ChangeMembers { group, ticket, changes, patience },
+            Self::CancelChange => Event::CancelChange { group, ticket },
+            Self::TransferLeadership { to, patience } => Event::TransferLeadership { group, ticket, to, patience },
+        }
+    }
 }
 
 /// What a thread that starts a group waits for.

@@ -223,10 +223,10 @@ impl Turn {
                 let ticket = self.requests.insert(request);
                 self.events.push(Event::Read { group, ticket, consistency });
             }
-            Input::Snapshot { request } => {
+            Input::Operate { request, operation } => {
                 let group = request.group;
                 let ticket = self.requests.insert(request);
-                self.events.push(Event::Snapshot { group, ticket });
+                self.events.push(operation.event(group, ticket));
             }
             Input::Start(start) => self.start(*start),
             Input::Event(event) => self.events.push(event),
@@ -392,7 +392,7 @@ impl Turn {
         }
         for request in self.requests.drain() {
             let completion = match request.question {
-                Question::Proposal => unknown(reason),
+                Question::Proposal | Question::Operation => unknown(reason),
                 _ => not_applied(NotApplied::Closed),
             };
             self.shared.answer(request.group, request.reply_to, completion, &mut self.stream);
@@ -413,7 +413,7 @@ impl Turn {
                 items.into_iter().for_each(|item| answer(group, ReplyTo::Stream(item.tag)));
             }
             Input::ProposeOne { group, waiter, .. } => answer(group, ReplyTo::Waiter(waiter)),
-            Input::Read { request, .. } | Input::Snapshot { request } => answer(request.group, request.reply_to),
+            Input::Read { request, .. } | Input::Operate { request, .. } => answer(request.group, request.reply_to),
             Input::Start(start) => {
                 let Start { machine, answer, .. } = *start;
                 let _ = super::callback::call(|| drop(machine));
@@ -446,6 +446,12 @@ fn completion_of(outcome: driver::Outcome) -> Completion {
         driver::Outcome::Unknown(reason) => unknown(reason.into()),
         driver::Outcome::SnapshotTaken { index } => {
             Completion { outcome: Outcome::SnapshotTaken, index, ..unknown(Unknown::Closed) }
+        }
+        driver::Outcome::MembersChanged { index } | driver::Outcome::ChangeCancelled { index } => {
+            Completion { outcome: Outcome::Done, index, ..unknown(Unknown::Closed) }
+        }
+        driver::Outcome::LeadershipTransferred { .. } => {
+            Completion { outcome: Outcome::Done, ..unknown(Unknown::Closed) }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{ReadError, RecordNumber, SnapshotError, StorageError, WriteNumber};
@@ -66,6 +68,8 @@ pub struct RecoveredGroup {
     /// The configuration entries in the live log, ascending. The configuration before them is the snapshot's, or
     /// entry 1's.
     pub configurations: Vec<Entry>,
+    /// The longest lease of any configuration that the directory ever held, of entry 1 apart.
+    pub longest_lease: Duration,
     /// The end of the live log: contiguous through `last`.
     pub tail: Vec<Entry>,
 }

@@ -176,6 +176,7 @@ impl Storage {
             },
             commit: state.commit.max(state.outline.snapshot().index).min(last.index),
             configurations: state.configurations.iter().map(entries).collect::<Result<_, _>>()?,
+            longest_lease: std::time::Duration::from_nanos(state.longest_lease),
             tail,
         })
     }

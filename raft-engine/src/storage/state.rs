@@ -12,7 +12,8 @@ use super::outline::LogOutline;
 use super::record::{Control, StoredEntry};
 use crate::codec;
 use crate::types::{
-    Entry, EntryKind, FIRST_INDEX, GroupId, HardState, Identity, Incarnation, Index, Lineage, SnapshotMeta, Term,
+    Configuration, Entry, EntryKind, FIRST_INDEX, GroupId, HardState, Identity, Incarnation, Index, Lineage,
+    SnapshotMeta, Term,
 };
 
 /// How many opens of the directory are remembered; a pair older than these proves nothing (docs/disk-format.md).
@@ -46,6 +47,9 @@ pub(super) struct GroupState {
     pub(super) commit: Index,
     /// The configuration entries behind the snapshot, ascending.
     pub(super) configurations: Vec<StoredEntry>,
+    /// The longest lease of any configuration that was ever here, truncated since or not, in nanoseconds: a promise of it
+    /// may still bind the server when it starts.
+    pub(super) longest_lease: u64,
 }
 
 /// What a control record did to its group's log, for whoever keeps the places of entries.
@@ -92,6 +96,7 @@ impl State {
             Control::Snapshot { group, meta, first_entry, lineage } => {
                 let state = self.group(*group);
                 let keeps = state.outline.mark(meta.position)?;
+                state.saw(&meta.configuration);
                 state.configurations.retain(|entry| keeps && entry.index > meta.position.index);
                 state.commit = state.commit.max(meta.position.index);
                 state.snapshot = Some(meta.clone());
@@ -128,6 +133,11 @@ impl State {
 }
 
 impl GroupState {
+    fn saw(&mut self, configuration: &Configuration) {
+        let lease = u64::try_from(configuration.settings.lease.as_nanos()).unwrap_or(u64::MAX);
+        self.longest_lease = self.longest_lease.max(lease);
+    }
+
     /// Applies an entry that continues the log. The payload is asked for only where the state keeps it.
     pub(super) fn apply_entry(
         &mut self,
@@ -140,7 +150,11 @@ impl GroupState {
         if index == FIRST_INDEX {
             self.first_entry = Some(StoredEntry::from(&entry()));
         } else if kind == EntryKind::Configuration {
-            self.configurations.push(StoredEntry::from(&entry()));
+            let entry = entry();
+            let configuration =
+                codec::decode(&entry.payload).map_err(|error| format!("configuration {index}: {error}"))?;
+            self.saw(&configuration);
+            self.configurations.push(StoredEntry::from(&entry));
         }
         Ok(())
     }

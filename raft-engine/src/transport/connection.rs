@@ -113,8 +113,8 @@ enum State {
 }
 
 impl Connection {
-    /// The stream that we dialled stands; `to` is whom we want to meet there.
-    pub fn dial(local: Local, to: ServerId, purpose: Purpose, limits: ConnectionLimits, now: Time) -> Self {
+    /// The stream that we dialled stands; `to` is whom we want to meet there, if we know.
+    pub fn dial(local: Local, to: Option<ServerId>, purpose: Purpose, limits: ConnectionLimits, now: Time) -> Self {
         let (handshake, hello) = Handshake::dial(local, to, purpose);
         let mut connection = Self::new(handshake, true, limits, now);
         connection.say(hello);

@@ -26,6 +26,12 @@ use crate::types::{ClusterId, GroupId, Identity, Incarnation, ServerId};
 /// The protocol version of this program: both the lowest and the highest that it speaks so far.
 pub const PROTOCOL_VERSION: u16 = 1;
 
+/// In a Hello: whoever is there.
+const ANYBODY: ServerId = ServerId(0);
+
+/// The longest address in a Hello, in bytes.
+const MAX_ADDRESS_BYTES: usize = 512;
+
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Purpose {
@@ -46,6 +52,8 @@ pub struct Local {
     pub identity: Identity,
     /// This open of it.
     pub incarnation: Incarnation,
+    /// Where others dial us, as far as we know: whoever we dial may not know it. Empty: not known.
+    pub address: String,
     /// The lowest protocol version that we speak.
     pub version_min: u16,
     /// The highest protocol version that we speak.
@@ -55,7 +63,8 @@ pub struct Local {
 impl Local {
     /// Speaks the versions of this program.
     pub fn new(cluster: ClusterId, id: ServerId, identity: Identity, incarnation: Incarnation) -> Self {
-        Self { cluster, id, identity, incarnation, version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION }
+        let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
+        Self { cluster, id, identity, incarnation, address: String::new(), version_min, version_max }
     }
 }
 
@@ -99,6 +108,8 @@ pub struct Peer {
     pub version: u16,
     /// What the connection is for.
     pub purpose: Purpose,
+    /// Where it says that it is dialled, if it dialled us and knows. Nothing vouches for it.
+    pub address: Option<String>,
     /// The present pair is new and may be remembered in place of the one handed back: the peer has confirmed that its
     /// history holds that one (or there was none).
     pub may_remember: bool,
@@ -110,10 +121,12 @@ struct Hello {
     version_max: u16,
     cluster: String,
     from: ServerId,
+    /// 0: whoever is there.
     to: ServerId,
     identity: Identity,
     incarnation: Incarnation,
     purpose: u8,
+    address: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -148,7 +161,7 @@ pub(super) struct Handshake {
 
 enum State {
     /// Dialler: said Hello.
-    SaidHello { to: ServerId, purpose: Purpose },
+    SaidHello { to: Option<ServerId>, purpose: Purpose },
     /// Dialler: said Confirm, with the pair that it remembers of the acceptor.
     SaidConfirm { peer: Peer, remembered: Option<Incarnation> },
     /// Acceptor: said nothing.
@@ -181,20 +194,21 @@ pub(super) enum End {
 }
 
 impl Handshake {
-    /// The dialler's side, and its first frame.
-    pub(super) fn dial(local: Local, to: ServerId, purpose: Purpose) -> (Self, Frame) {
+    /// The dialler's side, and its first frame. `to`: whom we want to meet; `None` where only an address is known.
+    pub(super) fn dial(local: Local, to: Option<ServerId>, purpose: Purpose) -> (Self, Frame) {
         let hello = Hello {
             version_min: local.version_min,
             version_max: local.version_max,
             cluster: local.cluster.as_str().to_owned(),
             from: local.id,
-            to,
+            to: to.unwrap_or(ANYBODY),
             identity: local.identity,
             incarnation: local.incarnation,
             purpose: match purpose {
                 Purpose::Messages => 1,
                 Purpose::Snapshot => 2,
             },
+            address: local.address.clone(),
         };
         (Self { local, state: State::SaidHello { to, purpose } }, frame(FrameKind::Hello, &hello))
     }
@@ -250,6 +264,9 @@ impl Handshake {
         if hello.from.0 == 0 {
             return Err(impossible("server id"));
         }
+        if hello.address.len() > MAX_ADDRESS_BYTES {
+            return Err(impossible("address"));
+        }
         if hello.version_min > hello.version_max {
             return Err(impossible("version range"));
         }
@@ -273,6 +290,7 @@ impl Handshake {
             incarnation: hello.incarnation,
             version,
             purpose,
+            address: Some(hello.address).filter(|address| !address.is_empty()),
             may_remember: false,
         };
         self.state = State::SaidWelcome { peer, remembered };
@@ -297,7 +315,7 @@ impl Handshake {
             );
             return Err(Refusal::new(RefusalKind::Cluster, text));
         }
-        if hello.to != *id {
+        if hello.to != *id && hello.to != ANYBODY {
             let text = format!("this is server {id}, not server {}: check the address", hello.to);
             return Err(Refusal::new(RefusalKind::WrongServer, text));
         }
@@ -310,7 +328,7 @@ impl Handshake {
 
     fn on_welcome(
         &mut self,
-        to: ServerId,
+        to: Option<ServerId>,
         purpose: Purpose,
         welcome: Welcome,
         registry: &dyn Registry,
@@ -319,7 +337,10 @@ impl Handshake {
         if !(self.local.version_min..=self.local.version_max).contains(&version) {
             return Err(Violation::Value { kind: FrameKind::Welcome, field: "version" });
         }
-        if id != to {
+        if id.0 == 0 {
+            return Err(Violation::Value { kind: FrameKind::Welcome, field: "server id" });
+        }
+        if let Some(to) = to.filter(|to| id != *to) {
             let text = format!("the address of server {to} leads to server {id}: check the address");
             return Ok(refuse(Some((id, identity)), Refusal::new(RefusalKind::WrongServer, text)));
         }
@@ -332,7 +353,7 @@ impl Handshake {
         if let (Holds::No, Some(pair)) = (holds, handed_back) {
             return Ok(Step { say, end: Some(End::Copy { told_by: id, pair }) });
         }
-        let peer = Peer { id, identity, incarnation, version, purpose, may_remember: false };
+        let peer = Peer { id, identity, incarnation, version, purpose, address: None, may_remember: false };
         self.state = State::SaidConfirm { peer, remembered };
         Ok(Step { say, end: None })
     }

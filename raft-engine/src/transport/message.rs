@@ -51,6 +51,8 @@ pub enum PeerMessage {
     },
     /// Entry 1, to be checked against the receiver's own arguments and identity.
     EntryOne {
+        /// The group's lineage, which a server that joins adopts.
+        lineage: Lineage,
         /// The entry.
         entry: Entry,
     },
@@ -273,9 +275,9 @@ impl PeerMessage {
             Self::Lineage(lineage) | Self::LineageRefused(lineage) => plain!(lineage),
             Self::Introduce { digest, formed } => plain!(digest, formed),
             Self::EntryOneRequest { digest } => plain!(digest),
-            Self::EntryOne { entry } => {
-                let row = entry_one_row(entry);
-                encoded(FrameDraft::with(&row, ENTRY_ROW_BYTES), gather(std::slice::from_ref(entry)))
+            Self::EntryOne { lineage, entry } => {
+                let fields = (lineage, entry_one_row(entry));
+                encoded(FrameDraft::with(&fields, 32 + ENTRY_ROW_BYTES), gather(std::slice::from_ref(entry)))
             }
             Self::FormationRefused { reason } => plain!(cut(reason)),
             Self::SnapshotStart { term, number, meta, entry_one } => {
@@ -347,9 +349,9 @@ impl PeerMessage {
             FrameKind::Introduce => plain!(|digest, formed| Self::Introduce { digest, formed }),
             FrameKind::EntryOneRequest => plain!(|digest| Self::EntryOneRequest { digest }),
             FrameKind::EntryOne => {
-                let row: EntryRow = read(kind, metadata)?;
+                let (lineage, row): (Lineage, EntryRow) = read(kind, metadata)?;
                 exactly(kind, row.length.into(), &payload)?;
-                Self::EntryOne { entry: row.entry(kind, FIRST_INDEX, payload)? }
+                Self::EntryOne { lineage, entry: row.entry(kind, FIRST_INDEX, payload)? }
             }
             FrameKind::FormationRefused => plain!(|reason| Self::FormationRefused { reason: printable(reason) }),
             FrameKind::SnapshotStart => {

@@ -66,6 +66,59 @@ pub struct Change {
     pub deadline: LogTime,
 }
 
+/// One part of a change of members, as an operator asks for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MemberChange {
+    /// A new server, under an id above all that the group ever used; its data directory is met at its address.
+    Add {
+        /// Its id.
+        id: ServerId,
+        /// What it becomes once it has caught up.
+        role: MemberRole,
+        /// See [`Member::priority`].
+        priority: u8,
+        /// Where its peers dial it, as `host:port`.
+        address: String,
+        /// Opaque bytes of the host.
+        context: Vec<u8>,
+    },
+    /// A member leaves.
+    Remove {
+        /// Which.
+        id: ServerId,
+    },
+    /// A learner is promoted, or a voter demoted.
+    SetRole {
+        /// Which.
+        id: ServerId,
+        /// What it becomes.
+        role: MemberRole,
+    },
+    /// How much a member is wanted as a leader.
+    SetPriority {
+        /// Which.
+        id: ServerId,
+        /// See [`Member::priority`].
+        priority: u8,
+    },
+    /// A member moved.
+    SetAddress {
+        /// Which.
+        id: ServerId,
+        /// Where it is dialled from now on.
+        address: String,
+    },
+    /// The host's bytes about a member change.
+    SetContext {
+        /// Which.
+        id: ServerId,
+        /// The new bytes.
+        context: Vec<u8>,
+    },
+    /// What every replica computes by changes.
+    SetSettings(GroupSettings),
+}
+
 /// What every replica of a group computes by: replicated, never local to a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupSettings {

@@ -10,7 +10,7 @@ mod message;
 mod snapshot;
 mod time;
 
-pub use configuration::{Change, Configuration, GroupSettings, Member, MemberRole};
+pub use configuration::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};
 pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId, FileName, ReadFiles};
 pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Term};
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};

@@ -52,6 +52,7 @@ fn restored(voters: u64, term: Term, terms: &[Term]) -> Restored {
     }
     Restored {
         hard_state: HardState { term, vote: None },
+        longest_lease: Duration::ZERO,
         base: Position::default(),
         term_runs,
         last: tail.len() as u64,

@@ -271,7 +271,10 @@ impl World {
                 Ended::NotApplied
             }
             Outcome::Unknown(_) => Ended::Unknown,
-            Outcome::SnapshotTaken { index } => Ended::Applied(*index),
+            Outcome::SnapshotTaken { index }
+            | Outcome::MembersChanged { index }
+            | Outcome::ChangeCancelled { index } => Ended::Applied(*index),
+            Outcome::LeadershipTransferred { .. } => Ended::Applied(0),
         };
         self.end_request(server, group, ticket, ended)
     }
@@ -318,7 +321,7 @@ impl World {
             }
             Notice::Refused { .. } => self.coverage.refusals += 1,
             Notice::ServerStopped { .. } | Notice::GroupStopped { .. } => self.coverage.server_stops += 1,
-            Notice::Formed { .. } | Notice::Configuration { .. } | Notice::Warning { .. } => {}
+            Notice::Formed { .. } | Notice::Configuration { .. } | Notice::Removed { .. } | Notice::Warning { .. } => {}
         }
         if self.trace.is_read() {
             self.trace.comment(now, server, format!("notice: {notice:?}"));

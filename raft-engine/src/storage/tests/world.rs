@@ -41,6 +41,10 @@ pub(super) fn entry(index: Index, term: u64, length: usize) -> Entry {
         _ if index.is_multiple_of(11) => EntryKind::Configuration,
         _ => EntryKind::Command,
     };
+    let payload = match kind {
+        EntryKind::Configuration => crate::codec::encode(&configuration()),
+        _ => payload,
+    };
     Entry::new(Position { term, index }, LogTime(index * 10 + term), kind, payload.into())
 }
 

@@ -26,7 +26,7 @@ fn every_flipped_bit_of_a_message_is_detected() {
         (Purpose::Messages, append(12, entries())),
         (Purpose::Messages, heartbeat(1)),
         (Purpose::Messages, PeerMessage::Introduce { digest: [1; 32], formed: None }),
-        (Purpose::Messages, PeerMessage::EntryOne { entry: form.clone() }),
+        (Purpose::Messages, PeerMessage::EntryOne { lineage: super::LINEAGE, entry: form.clone() }),
         (Purpose::Snapshot, PeerMessage::SnapshotChunk { position, offset: 5, crc, bytes: chunk }),
         (Purpose::Snapshot, PeerMessage::SnapshotStart { term: 4, number: 1, meta: snapshot_meta(), entry_one: form }),
     ];

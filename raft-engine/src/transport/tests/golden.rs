@@ -15,9 +15,9 @@ use crate::types::{AppendOutcome, Entry, EntryKind, Incarnation, Lineage, LogTim
 const FRAMES: &[(&str, &str)] = &[
     (
         "Hello",
-        "726674 01 01 000000 0000000000000000 41000000 00000000 56d1a60c 0100 0300 0400000000000000 \
+        "726674 01 01 000000 0000000000000000 4c000000 00000000 5812a395 0100 0300 0400000000000000 \
          64656d6f 0200000000000000 0100000000000000 22222222222222222222222222222222 0600000000000000 \
-         efcdab0000000000 01",
+         efcdab0000000000 01 0300000000000000 623a32",
     ),
     (
         "Welcome",
@@ -60,7 +60,8 @@ const FRAMES: &[(&str, &str)] = &[
     ),
     (
         "EntryOne",
-        "726674 01 1a 000000 0700000000000000 19000000 04000000 4a831c52 0000000000000000 0000000000000000 \
+        "726674 01 1a 000000 0700000000000000 39000000 04000000 70ee6b4c \
+         000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 0000000000000000 0000000000000000 \
          01 04000000 6008d3dc 666f726d",
     ),
     (
@@ -173,7 +174,7 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         ("Introduce, not formed", PeerMessage::Introduce { digest, formed: None }),
         ("Introduce, formed", PeerMessage::Introduce { digest, formed: Some(lineage) }),
         ("EntryOneRequest", PeerMessage::EntryOneRequest { digest: Some(digest) }),
-        ("EntryOne", PeerMessage::EntryOne { entry: form() }),
+        ("EntryOne", PeerMessage::EntryOne { lineage, entry: form() }),
         ("FormationRefused", PeerMessage::FormationRefused { reason: "other members".to_owned() }),
         ("PreVote", raft(Message::PreVote { campaign_term: 4, last })),
         ("PreVoteReply", raft(Message::PreVoteReply { term: 3, campaign_term: 4, granted: true })),
@@ -233,6 +234,7 @@ fn the_frames_of_the_handshake_are_pinned() {
     let mut from = Book::new(2, 6);
     from.local.incarnation = Incarnation { number: 6, nonce: 0x00ab_cdef };
     from.local.version_max = 3;
+    from.local.address = "b:2".to_owned();
     from.history = vec![earlier];
     let mut to = Book::new(1, 9).remembering(from.local.identity, earlier);
     to.local.incarnation = Incarnation { number: 9, nonce: 0x99 };
@@ -248,7 +250,7 @@ fn the_frames_of_the_handshake_are_pinned() {
     exchange(&mut dialler, &mut acceptor);
     assert!(dialler.established().is_some() && acceptor.established().is_some());
 
-    let mut connection = Connection::dial(dialler.book.local, ServerId(1), Purpose::Messages, limits(), NOW);
+    let mut connection = Connection::dial(dialler.book.local, Some(ServerId(1)), Purpose::Messages, limits(), NOW);
     connection.next_frame(NOW).unwrap();
     connection.refuse(&Refusal::new(RefusalKind::Cluster, "another cluster"));
     assert_eq!(hex(&connection.next_frame(NOW).unwrap().to_bytes()), pinned("Refused"));

@@ -93,7 +93,7 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn dial(book: Book, to: u64, purpose: Purpose, limits: ConnectionLimits) -> Self {
-        let connection = Connection::dial(book.local.clone(), ServerId(to), purpose, limits, NOW);
+        let connection = Connection::dial(book.local.clone(), Some(ServerId(to)), purpose, limits, NOW);
         Self { book, connection, events: Vec::new() }
     }
 
