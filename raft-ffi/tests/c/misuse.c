@@ -16,7 +16,7 @@ static void errors(void) {
     CHECK(raft_error_leader(NULL) == 0);
     raft_error_free(NULL);
     for (int32_t code = RAFT_OK; code >= RAFT_ERR_INTERNAL; code--) CHECK(strcmp(raft_error_name(code), "RAFT_ERR_?") != 0);
-    CHECK(strcmp(raft_error_name(RAFT_ERR_INTERNAL - 1), "RAFT_ERR_?") == 0);
+    CHECK(strcmp(raft_error_name(-1000), "RAFT_ERR_?") == 0);
     CHECK(strcmp(raft_error_name(1), "RAFT_ERR_?") == 0);
     CHECK(strcmp(raft_error_name(INT32_MIN), "RAFT_ERR_?") == 0);
 }
