@@ -2,9 +2,12 @@
 
 mod elections;
 mod figures;
+mod leases;
+mod membership;
 mod reads;
 mod replication;
 mod snapshots;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -101,17 +104,7 @@ impl Cluster {
             let restored = restored(voters, term, terms);
             let (hard_state, log) = (restored.hard_state, restored.tail.clone());
             let raft = Raft::new(ServerId(id), Options::default(), restored, 100 + id, Time(0));
-            let node = Node {
-                raft,
-                disk: VecDeque::new(),
-                is_disk_stuck: false,
-                hard_state,
-                log,
-                applied: Vec::new(),
-                reads: Vec::new(),
-                other: Vec::new(),
-            };
-            (id, node)
+            (id, Node::new(raft, hard_state, log))
         });
         Self {
             nodes: nodes.collect(),
@@ -176,7 +169,7 @@ impl Cluster {
         let ids: Vec<_> = self.nodes.keys().copied().collect();
         ids.iter().for_each(|&id| self.carry_out(id));
         while let Some((from, to, message)) = self.wire.pop_front() {
-            if self.cut.contains(&(from, to)) {
+            if self.cut.contains(&(from, to)) || !self.nodes.contains_key(&to) {
                 continue;
             }
             let now = self.now;
@@ -234,6 +227,19 @@ impl Cluster {
 }
 
 impl Node {
+    fn new(raft: Raft, hard_state: HardState, log: Vec<Entry>) -> Self {
+        Self {
+            raft,
+            disk: VecDeque::new(),
+            is_disk_stuck: false,
+            hard_state,
+            log,
+            applied: Vec::new(),
+            reads: Vec::new(),
+            other: Vec::new(),
+        }
+    }
+
     /// Makes the oldest record durable.
     fn complete_write(&mut self, now: Time) -> bool {
         let Some((mark, record)) = self.disk.pop_front() else { return false };
