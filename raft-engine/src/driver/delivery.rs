@@ -45,17 +45,22 @@ impl Driver {
         complete(id, tickets, Outcome::NotApplied(refusal), effects);
     }
 
-    pub(super) fn on_read(&mut self, id: GroupId, ticket: Ticket, consistency: Consistency) {
+    pub(super) fn on_read(&mut self, now: Time, id: GroupId, ticket: Ticket, consistency: Consistency) {
         let is_closed = self.is_closed || self.stopped.is_some();
         let refusal = match self.groups.get_mut(&id) {
             None => NotApplied::Closed,
             Some(group) if is_closed || group.stopped.is_some() => NotApplied::Closed,
             Some(group) if group.formed().is_none() => NotApplied::Forming,
             Some(group) => {
+                let by_lease = match consistency {
+                    Consistency::Lease => group.run(|raft| raft.read_by_lease(now)).flatten(),
+                    _ => None,
+                };
                 let index = match consistency {
+                    _ if let Some(index) = by_lease => index,
                     Consistency::Stale => 0,
                     Consistency::AtLeast(index) => index,
-                    Consistency::Linearizable => {
+                    Consistency::Linearizable | Consistency::Lease => {
                         let read = group.next_read;
                         match group.run(|raft| (raft.read(read), raft.leader())) {
                             Some((Ok(()), _)) => {

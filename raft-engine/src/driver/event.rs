@@ -39,6 +39,10 @@ pub struct Proposal {
 pub enum Consistency {
     /// Covers every write acknowledged anywhere before the read began (§6.4 of the dissertation).
     Linearizable,
+    /// As linearizable, without a round of messages where the group's settings allow leases and this server holds one;
+    /// else it is the same. Stands on clocks: every member's monotonic clock must run, while its machine does, at a rate
+    /// within a tenth of the others', and a machine must not be suspended or migrated live.
+    Lease,
     /// Covers at least this index, at this server.
     AtLeast(Index),
     /// Whatever is applied here now.

@@ -204,7 +204,7 @@ impl Driver {
                 self.effects.push(Effect::Started { group, result });
             }
             Event::Propose { group, proposals } => self.on_propose(now, group, proposals),
-            Event::Read { group, ticket, consistency } => self.on_read(group, ticket, consistency),
+            Event::Read { group, ticket, consistency } => self.on_read(now, group, ticket, consistency),
             Event::ChangeMembers { group, ticket, changes, patience } => {
                 self.on_change_members(now, group, ticket, changes, patience);
             }
