@@ -43,9 +43,13 @@ impl Raft {
         above.len().min(3) as u32
     }
 
-    /// Whether this server may stand: it votes, and was not told that it was removed.
+    /// Whether this server may stand: it was not told that it was removed, and it votes by the latest configuration, or
+    /// by one before it that may still be the one that counts. A server whose own log removes it may be the only one that
+    /// can bring the entry to the voters who are left: it stands until that is committed (dissertation §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.configuration().is_voter(self.id) && self.removed.is_none()
+        let committed = self.configurations.partition_point(|&(at, _)| at <= self.commit).saturating_sub(1);
+        let votes = self.configurations[committed..].iter().any(|(_, configuration)| configuration.is_voter(self.id));
+        votes && self.removed.is_none()
     }
 
     /// A random time below `bound`.

@@ -444,6 +444,11 @@ impl Raft {
         &self.configurations[self.configurations.len() - 1].1
     }
 
+    /// Every configuration that is still known, by the index of its entry; the last is in force.
+    pub fn configurations(&self) -> &[(Index, Arc<Configuration>)] {
+        &self.configurations
+    }
+
     /// The configuration in force at `index`, and the index of its entry.
     pub fn configuration_at(&self, index: Index) -> (Index, &Configuration) {
         let after = self.configurations.partition_point(|&(at, _)| at <= index);

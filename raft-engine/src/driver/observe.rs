@@ -1,9 +1,11 @@
 //! What a simulator sees of a driver after every step: cheap, and without any effect on it.
 
+use std::sync::Arc;
+
 use super::group::Phase;
 use super::{Driver, Role};
 use crate::transport::{self, Frame};
-use crate::types::{EntryKind, GroupId, Index, Message, Position, ServerId, Term};
+use crate::types::{Configuration, EntryKind, GroupId, Index, Message, Position, ServerId, Term};
 
 /// One group, as it is between two events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +69,14 @@ impl Driver {
         let Phase::Formed(formed) = &self.groups.get(&id)?.phase else { return None };
         let cached = formed.raft.cached_entry(index).map(|entry| (entry.kind, entry.payload_crc));
         Some((formed.raft.term_at(index)?, cached))
+    }
+
+    /// The configurations that the log of a formed group knows, by the index of their entry; the last is in force.
+    pub fn observe_configurations(&self, id: GroupId) -> &[(Index, Arc<Configuration>)] {
+        match self.groups.get(&id).map(|group| &group.phase) {
+            Some(Phase::Formed(formed)) => formed.raft.configurations(),
+            _ => &[],
+        }
     }
 
     /// How often a group was told that its leader's process died.

@@ -29,7 +29,7 @@ pub(super) enum Fault {
     },
     /// Blocked links, as a mask of receivers by sender.
     Partition {
-        masks: [u8; 5],
+        masks: Masks,
     },
     BreakStream,
     SlowDisk {
@@ -54,6 +54,12 @@ pub(super) enum Fault {
         is_power_cut: bool,
     },
 }
+
+/// The most servers of a run.
+pub(super) const MAX_SERVERS: usize = 8;
+
+/// Whom each server cannot reach: bit `to` of `masks[from]`.
+pub(super) type Masks = [u8; MAX_SERVERS];
 
 /// Draws the rest of a fault of some kind.
 type Draw<'a> = &'a dyn Fn(&mut Rng) -> Fault;
@@ -104,9 +110,9 @@ pub(super) fn draw(profile: &Profile, rng: &mut Rng) -> Option<Fault> {
 }
 
 /// A partition of some shape.
-fn masks(servers: usize, rng: &mut Rng) -> [u8; 5] {
-    let all = (1_u8 << servers) - 1;
-    let mut masks = [0; 5];
+fn masks(servers: usize, rng: &mut Rng) -> Masks {
+    let all = u8::MAX >> (MAX_SERVERS - servers);
+    let mut masks = [0; MAX_SERVERS];
     match rng.u8(..5) {
         // Two sides.
         0 | 1 => {
@@ -151,9 +157,9 @@ mod tests {
     fn nobody_is_cut_off_from_itself() {
         let mut rng = Rng::with_seed(7);
         for _ in 0..1_000 {
-            let servers = rng.usize(1..=5);
+            let servers = rng.usize(1..=MAX_SERVERS);
             let masks = masks(servers, &mut rng);
-            assert!((0..5).all(|server| masks[server] >> server & 1 == 0), "{masks:?}");
+            assert!((0..MAX_SERVERS).all(|server| masks[server] >> server & 1 == 0), "{masks:?}");
         }
     }
 }

@@ -30,6 +30,11 @@ pub enum Request {
         /// The last index acknowledged to anybody then.
         floor: Index,
     },
+    /// The same, asked for by lease.
+    ReadByLease {
+        /// The last index acknowledged to anybody then.
+        floor: Index,
+    },
     /// A read of at least an index.
     ReadAtLeast {
         /// That index.
@@ -37,6 +42,10 @@ pub enum Request {
     },
     /// A snapshot.
     Snapshot,
+    /// Other members, or no other after all.
+    Change,
+    /// Another leader.
+    Transfer,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,14 +119,18 @@ impl History {
         let acknowledged = self.acknowledged.entry(group).or_default();
         match record.request {
             Request::Propose { .. } => *acknowledged = (*acknowledged).max(index),
-            Request::ReadLinearizable { floor } | Request::ReadAtLeast { floor } if index < floor => {
+            Request::ReadLinearizable { floor } | Request::ReadByLease { floor } | Request::ReadAtLeast { floor }
+                if index < floor =>
+            {
                 return Err(Violation::new(
                     "a read covers every commit acknowledged before it began",
                     format!("read {tag} was answered at {index}, {floor} was acknowledged before it began"),
                 ));
             }
-            Request::ReadLinearizable { .. } => *acknowledged = (*acknowledged).max(index),
-            Request::ReadAtLeast { .. } | Request::Snapshot => {}
+            Request::ReadLinearizable { .. } | Request::ReadByLease { .. } => {
+                *acknowledged = (*acknowledged).max(index)
+            }
+            Request::ReadAtLeast { .. } | Request::Snapshot | Request::Change | Request::Transfer => {}
         }
         Ok(())
     }
@@ -155,9 +168,12 @@ impl History {
         self.records[self.first_open..].iter().filter(is_open).count()
     }
 
-    /// The first such request, for a report.
-    pub fn first_open(&self, server: usize, epoch: u32) -> Option<(u64, Request)> {
-        let is_open = |record: &Record| record.server == server && record.epoch == epoch && record.ended.is_none();
+    /// The first such request, of one group or of any, for a report.
+    pub fn first_open(&self, server: usize, epoch: u32, group: Option<usize>) -> Option<(u64, Request)> {
+        let is_open = |record: &Record| {
+            let is_meant = group.is_none_or(|group| record.group == group);
+            is_meant && record.server == server && record.epoch == epoch && record.ended.is_none()
+        };
         self.records.iter().position(is_open).map(|tag| (tag as u64, self.records[tag].request))
     }
 }

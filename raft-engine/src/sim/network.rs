@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 
+use super::faults::{MAX_SERVERS, Masks};
 use super::queue::Queue;
 use super::world::What;
 use crate::driver::ConnectionId;
@@ -90,14 +91,14 @@ pub(super) struct Network {
     pub(super) profile: NetworkProfile,
     streams: Vec<Option<Box<Stream>>>,
     /// `blocked[from][to]`.
-    blocked: [[bool; 5]; 5],
+    blocked: [[bool; MAX_SERVERS]; MAX_SERVERS],
     by_place: BTreeMap<(usize, ConnectionId), (usize, usize)>,
 }
 
 impl Network {
     /// A network without streams.
     pub(super) fn new(profile: NetworkProfile) -> Self {
-        Self { profile, streams: Vec::new(), blocked: [[false; 5]; 5], by_place: BTreeMap::new() }
+        Self { profile, streams: Vec::new(), blocked: [[false; MAX_SERVERS]; MAX_SERVERS], by_place: BTreeMap::new() }
     }
 
     /// Whether nothing goes from `from` to `to`.
@@ -106,9 +107,9 @@ impl Network {
     }
 
     /// Sets which links are blocked: bit `to` of `masks[from]`. What the opened ones held is delivered.
-    pub(super) fn block(&mut self, masks: [u8; 5], queue: &mut Queue<What>, rng: &mut Rng) {
+    pub(super) fn block(&mut self, masks: Masks, queue: &mut Queue<What>, rng: &mut Rng) {
         for (from, mask) in masks.into_iter().enumerate() {
-            for to in 0..5 {
+            for to in 0..MAX_SERVERS {
                 self.blocked[from][to] = mask >> to & 1 == 1;
             }
         }
@@ -405,12 +406,12 @@ mod tests {
             let mut queue = Queue::new();
             let (mut network, connection) = connected(NetworkProfile { chop_permille: 500, ..kind() });
             if seed % 2 == 0 {
-                network.block([2, 0, 0, 0, 0], &mut queue, &mut rng);
+                network.block([2, 0, 0, 0, 0, 0, 0, 0], &mut queue, &mut rng);
             }
             send(&mut network, &mut queue, &mut rng, false, 50);
             let early = run(&mut network, &mut queue, &mut rng).0;
             assert_eq!(early.is_empty(), seed % 2 == 0);
-            network.block([0; 5], &mut queue, &mut rng);
+            network.block([0; MAX_SERVERS], &mut queue, &mut rng);
             let late = run(&mut network, &mut queue, &mut rng).0;
             let sent: Vec<u8> = (0..50).flat_map(|byte| [byte; 10]).collect();
             assert_eq!([early, late].concat(), sent);

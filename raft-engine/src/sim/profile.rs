@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::faults::MAX_SERVERS;
 use super::network::NetworkProfile;
 use crate::driver::Settings;
+use crate::types::GroupSettings;
 
 /// How often each fault comes; zero is never.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +33,14 @@ pub(super) struct Weights {
 /// Everything that a seed decides before its run begins.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
+    /// All servers: the initial members, and those that may be added.
     pub(super) servers: usize,
+    /// The first so many form each group.
+    pub(super) initial: usize,
+    /// The mean time between two wishes of an operator, if there is one.
+    pub(super) operator_interval: Option<Duration>,
+    /// What the groups are formed with.
+    pub(super) group_settings: GroupSettings,
     pub(super) groups: usize,
     pub(super) settings: Settings,
     pub(super) network: NetworkProfile,
@@ -116,6 +125,9 @@ impl Profile {
         let servers = [3, 3, 3, 3, 3, 3, 5, 5, 4, 2, 1][rng.usize(..11)];
         Self {
             servers,
+            initial: servers,
+            operator_interval: None,
+            group_settings: GroupSettings::default(),
             groups: [1, 1, 1, 1, 2, 3][rng.usize(..6)],
             settings,
             network,
@@ -134,11 +146,34 @@ impl Profile {
             other_members: rng.u8(..12) == 0 && servers > 1,
         }
         .with_batches(rng.clone())
+        .with_operators(rng.clone())
     }
 
     /// Drawn from a copy: seeds that were kept stay what they are.
     fn with_batches(mut self, mut rng: Rng) -> Self {
         self.settings.batch_bytes = rng.usize(4 << 10..512 << 10);
         self
+    }
+
+    /// Members change in some runs, and leadership is handed over; leases are in force in some.
+    fn with_operators(mut self, mut rng: Rng) -> Self {
+        // Not the draws that the sizes came from.
+        rng.u64(..);
+        if rng.u8(..4) == 0 {
+            let longest = u64::try_from(self.settings.election_timeout.as_micros()).unwrap_or(u64::MAX);
+            self.group_settings.lease = Duration::from_micros(rng.u64(longest / 5..=longest));
+        }
+        if rng.u8(..5) < 2 && !self.other_members {
+            self.operator_interval = Some(Duration::from_millis(rng.u64(30..1_500)));
+            self.servers = (self.initial + rng.usize(..=4)).min(MAX_SERVERS);
+            // Nobody knows which wiped directory would be one too many.
+            self.weights.wipe = 0;
+        }
+        self
+    }
+
+    /// Whether an operator is at work.
+    pub(super) fn has_operator(&self) -> bool {
+        self.operator_interval.is_some()
     }
 }

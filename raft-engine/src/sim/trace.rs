@@ -26,14 +26,14 @@ macro_rules! kinds {
 kinds! {
     Note = "",
     Open = "opens its directory: epoch {}",
-    StartGroup = "starts group {} (0 bootstrap, 1 restart, 2 other members: {}), host has applied {}",
+    StartGroup = "starts group {} (0 bootstrap, 1 restart, 2 other members, 3 join: {}), host has applied {}",
     Ready = "is ready: incarnation {}",
     Kill = "is killed ({} log writes in flight)",
     PowerCut = "loses power ({} log writes in flight)",
     CloseServer = "is closed by its host",
     Wipe = "has its directory wiped",
     Pause = "is paused for {} us",
-    Partition = "network: link masks {} {} {} {} {}",
+    Partition = "network: link masks {} {} {} {} {} {} {} {}",
     Heal = "network: healed",
     Break = "network: stream {} breaks",
     SlowDisk = "disk: slow by {}",
@@ -75,6 +75,9 @@ kinds! {
     Removed = "  to {}: group {} removed by entry {}",
     Propose = "client: proposes {} items from tag {} in group {}, {} bytes",
     Read = "client: reads with tag {} in group {}, consistency {}, floor {}",
+    ChangeMembers = "operator: changes members with tag {} in group {}: {} changes",
+    CancelChange = "operator: cancels the change with tag {} in group {}",
+    TransferLeadership = "operator: hands over with tag {} in group {} to {}",
     AskSnapshot = "client: asks for a snapshot with tag {} in group {}",
     Apply = "group {}: hands entries {} to {} to its host, {} tickets",
     HostApplied = "group {}: host has applied {}",
@@ -91,12 +94,15 @@ kinds! {
     Liveness = "faults end",
 }
 
+/// The most numbers of a record.
+const MOST_NUMBERS: usize = 8;
+
 #[derive(Clone, Debug)]
 struct Record {
     at: Time,
     server: Option<usize>,
     kind: Kind,
-    numbers: [u64; 5],
+    numbers: [u64; MOST_NUMBERS],
     text: String,
 }
 
@@ -132,7 +138,7 @@ impl Trace {
             self.mix(number);
         }
         if self.is_read() {
-            let mut all = [0; 5];
+            let mut all = [0; MOST_NUMBERS];
             all[..N].copy_from_slice(&numbers);
             self.keep(Record { at, server, kind, numbers: all, text: String::new() });
         }
@@ -141,7 +147,7 @@ impl Trace {
     /// Adds a line for whoever reads; it is not hashed.
     pub(super) fn comment(&mut self, at: Time, server: usize, text: String) {
         if self.is_read() {
-            self.keep(Record { at, server: Some(server), kind: Kind::Note, numbers: [0; 5], text });
+            self.keep(Record { at, server: Some(server), kind: Kind::Note, numbers: [0; MOST_NUMBERS], text });
         }
     }
 

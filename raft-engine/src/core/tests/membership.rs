@@ -189,6 +189,33 @@ fn whoever_was_removed_is_told_and_disturbs_nobody() {
 }
 
 #[test]
+fn a_server_that_its_own_log_removes_stands_until_that_is_committed() {
+    let mut cluster = led_by_1(2);
+    cluster.change_until_joint(1, &[remove(1)]);
+    // Server 2 takes the joint entry; of the entry that removes server 1 it never hears.
+    while cluster.raft(1).configuration().member(ServerId(1)).is_some() {
+        cluster.carry_out(1);
+        let Some((from, to, message)) = cluster.wire.pop_front() else { break };
+        let now = cluster.now;
+        cluster.raft(to).receive(now, ServerId(from), message);
+        if to != 1 {
+            cluster.carry_out(to);
+        }
+    }
+    cluster.isolate(1);
+    cluster.wire.clear();
+    cluster.carry_out(1);
+    assert!(cluster.terms(1).len() > cluster.terms(2).len(), "server 2 is the only voter, and lacks what says so");
+    cluster.pass(1_000);
+    assert_eq!(cluster.leader(), None);
+    cluster.heal();
+    cluster.pass(2_000);
+    assert_eq!(cluster.leader(), Some(2));
+    assert_eq!(cluster.voters(2), [2]);
+    assert!(cluster.raft(2).is_configuration_committed());
+}
+
+#[test]
 fn being_removed_lapses_when_a_leader_appends() {
     let mut cluster = led_by_1(3);
     let now = cluster.now;

@@ -38,6 +38,8 @@ pub(super) struct Copy {
     pub(super) first_entry: Option<EntryId>,
     /// The directory was emptied when it may have voted: it never takes part again.
     pub(super) is_out: bool,
+    /// The index of the configuration in force.
+    pub(super) configuration_index: Index,
     /// The last entry handed to the host of the present process.
     pub(super) handed: Index,
     /// The highest term that the server ever named to others as its own.
@@ -58,6 +60,7 @@ impl Copy {
             self.earlier = Some(log);
         }
         self.view = None;
+        self.configuration_index = 0;
         self.handed = 0;
         self.is_unproven = false;
     }

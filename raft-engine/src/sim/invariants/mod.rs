@@ -9,6 +9,7 @@ mod copy;
 mod record;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use record::Limits;
 
@@ -16,7 +17,7 @@ use self::copy::Copy;
 use self::record::Record;
 use super::history::History;
 use crate::driver::Role;
-use crate::types::{Entry, EntryKind, FIRST_INDEX, Index, Position, ServerId, Term};
+use crate::types::{Configuration, Entry, EntryKind, FIRST_INDEX, Index, Position, ServerId, Term};
 
 /// A rule that was broken, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,11 +95,16 @@ pub struct Changed {
     pub committed: u64,
     /// The group's entry 1 reached a majority.
     pub formed: bool,
+    /// Joint configurations that took effect.
+    pub joint: u64,
+    /// A configuration was undone.
+    pub undone: bool,
 }
 
 /// The record of one group, and a copy of each server's log.
 pub struct Invariants {
-    members: usize,
+    /// The first so many servers form the group.
+    initial: usize,
     limits: Limits,
     record: Record,
     copies: Vec<Copy>,
@@ -107,9 +113,9 @@ pub struct Invariants {
 type Checked<T = ()> = Result<T, Violation>;
 
 impl Invariants {
-    /// Nothing has happened yet to a group of so many servers.
-    pub fn new(members: usize, limits: Limits) -> Self {
-        Self { members, limits, record: Record::default(), copies: (0..members).map(|_| Copy::default()).collect() }
+    /// Nothing has happened yet to a group that the first `initial` of so many servers are to form.
+    pub fn new(servers: usize, initial: usize, limits: Limits) -> Self {
+        Self { initial, limits, record: Record::default(), copies: (0..servers).map(|_| Copy::default()).collect() }
     }
 
     /// Whether entry 1 is on a majority's disks.
@@ -175,6 +181,7 @@ impl Invariants {
         &mut self,
         server: usize,
         view: &View,
+        configurations: &[(Index, Arc<Configuration>)],
         entry: &dyn Fn(Index) -> Option<Seen>,
         history: &mut History,
     ) -> Checked<Changed> {
@@ -205,20 +212,26 @@ impl Invariants {
             }
         }
         copy.check_recovered(server)?;
+        self.note_configurations(server, configurations, &mut changed)?;
         if view.role == Role::Leader && !before.as_ref().is_some_and(is_same_leader) {
-            self.elected(server, view)?;
+            self.elected(server, view, configurations)?;
             changed.elected = true;
         }
         changed.formed = self.note_first_entry(server, view)?;
         if before.is_none_or(|before| before.commit < view.commit) {
-            changed.committed = self.advance(server, before.map_or(0, |before| before.commit), view)?;
+            changed.committed = self.advance(server, before.map_or(0, |before| before.commit), view, configurations)?;
         }
         Ok(changed)
     }
 
     /// One leader a term, and every leader has all that earlier terms committed (§5.2, §5.4).
-    fn elected(&mut self, server: usize, view: &View) -> Checked {
+    fn elected(&mut self, server: usize, view: &View, configurations: &[(Index, Arc<Configuration>)]) -> Checked {
         self.record.leads(server, view.term)?;
+        // By the configuration it was elected in: the last but what it has appended since.
+        let was_voter = |(_, configuration): &(Index, Arc<Configuration>)| configuration.is_voter(id_of(server));
+        if !configurations.iter().any(was_voter) {
+            return broken("only a voter leads (§6)", format!("server {server} leads term {}", view.term));
+        }
         let copy = &self.copies[server];
         for index in view.base.index + 1..=self.record.last_committed() {
             let committed = self.record.committed_in(index);
@@ -245,14 +258,21 @@ impl Invariants {
         }
         let Some(first) = copy.entry(FIRST_INDEX) else { return Ok(false) };
         copy.first_entry = Some(first);
-        let holders = self.copies.iter().filter(|copy| copy.first_entry == Some(first)).count();
-        if holders <= self.members / 2 {
+        let initial = &self.copies[..self.initial];
+        let holders = initial.iter().filter(|copy| copy.first_entry == Some(first)).count();
+        if holders <= self.initial / 2 {
             return Ok(false);
         }
         self.record.commit(server, FIRST_INDEX, first, 0)
     }
 
-    fn advance(&mut self, server: usize, from: Index, view: &View) -> Checked<u64> {
+    fn advance(
+        &mut self,
+        server: usize,
+        from: Index,
+        view: &View,
+        configurations: &[(Index, Arc<Configuration>)],
+    ) -> Checked<u64> {
         let mut news = 0;
         for index in (from + 1).max(FIRST_INDEX + 1)..=view.commit {
             let copy = &self.copies[server];
@@ -267,11 +287,14 @@ impl Invariants {
             };
             if self.record.commit(server, index, id, view.term)? {
                 news += 1;
-                let holders = (0..self.members).filter(|&other| self.copies[other].holds(index, id)).count();
-                if holders <= self.members / 2 {
+                // By a configuration that the committer knows: it may have gone through several in one step.
+                let holds = |other: ServerId| self.copies[at(other)].holds(index, id);
+                if !configurations.iter().any(|(_, configuration)| is_quorum(configuration, holds)) {
+                    let holders: Vec<_> =
+                        (0..self.copies.len()).filter(|&other| self.copies[other].holds(index, id)).collect();
                     return broken(
                         "an entry is committed when a majority has it on its disks (§5.3)",
-                        format!("server {server} commits {index} ({id:?}), which {holders} servers have"),
+                        format!("server {server} commits {index} ({id:?}), which {holders:?} have: {configurations:?}"),
                     );
                 }
                 if view.role == Role::Leader && index == view.commit && id.term != view.term {
@@ -283,6 +306,41 @@ impl Invariants {
             }
         }
         Ok(news)
+    }
+
+    /// One configuration follows another only by way of a joint one, unless their voters are the same (§6): quorums of
+    /// consecutive ones meet. And every replica has the same one at an index and term.
+    fn note_configurations(
+        &mut self,
+        server: usize,
+        configurations: &[(Index, Arc<Configuration>)],
+        changed: &mut Changed,
+    ) -> Checked {
+        let copy = &mut self.copies[server];
+        let latest = configurations.last().map_or(0, |(index, _)| *index);
+        let before = std::mem::replace(&mut copy.configuration_index, latest);
+        if before == latest {
+            return Ok(());
+        }
+        changed.undone = latest < before;
+        let news = configurations.iter().filter(|(index, _)| *index > before);
+        changed.joint = news.filter(|(_, configuration)| configuration.is_joint()).count() as u64;
+        for pair in configurations.windows(2) {
+            let [(_, earlier), (index, later)] = pair else { continue };
+            let follows = match (earlier.is_joint(), later.is_joint()) {
+                (false, false) => earlier.voters().eq(later.voters()),
+                (false, true) => earlier.voters().eq(later.outgoing_voters.iter().copied()),
+                (true, false) => earlier.voters().eq(later.voters()),
+                (true, true) => false,
+            };
+            if !follows || later.highest_id < earlier.highest_id {
+                return broken(
+                    "consecutive configurations' quorums meet (§6)",
+                    format!("server {server} has {later:?} at {index} after {earlier:?}"),
+                );
+            }
+        }
+        Ok(())
     }
 
     fn in_bounds(&self, server: usize, view: &View) -> Checked {
@@ -381,6 +439,22 @@ impl Invariants {
     pub fn view(&self, server: usize) -> Option<View> {
         self.copies[server].view
     }
+}
+
+fn id_of(server: usize) -> ServerId {
+    ServerId(server as u64 + 1)
+}
+
+fn at(id: ServerId) -> usize {
+    usize::try_from(id.0 - 1).expect("ids are small")
+}
+
+/// Whether a majority of a configuration, or of both where it is joint, agrees: written anew, so that the engine's own
+/// count is held against it.
+fn is_quorum(configuration: &Configuration, agrees: impl Fn(ServerId) -> bool) -> bool {
+    let is_majority = |voters: Vec<ServerId>| 2 * voters.iter().filter(|id| agrees(**id)).count() > voters.len();
+    let incoming = is_majority(configuration.voters().collect());
+    incoming && (!configuration.is_joint() || is_majority(configuration.outgoing_voters.clone()))
 }
 
 fn broken<T>(rule: &'static str, what: String) -> Checked<T> {

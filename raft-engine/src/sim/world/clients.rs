@@ -84,6 +84,8 @@ impl World {
         let (request, consistency, number, floor) = if self.rng.u8(..3) == 0 {
             let floor = self.rng.u64(..=acknowledged);
             (Request::ReadAtLeast { floor }, Consistency::AtLeast(floor), 1, floor)
+        } else if !self.profile.group_settings.lease.is_zero() && self.rng.bool() {
+            (Request::ReadByLease { floor: acknowledged }, Consistency::Lease, 2, acknowledged)
         } else {
             (Request::ReadLinearizable { floor: acknowledged }, Consistency::Linearizable, 0, acknowledged)
         };

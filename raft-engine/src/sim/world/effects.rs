@@ -150,7 +150,8 @@ impl World {
         if let Some(process) = &mut this.process {
             process.dialling.insert(connection);
         }
-        let to = address.strip_prefix('s').and_then(|rest| rest.strip_suffix(":1")).and_then(|rest| rest.parse().ok());
+        // Any port of a server is its own: it moves, and is still found.
+        let to = address.strip_prefix('s').and_then(|rest| rest.split_once(':')).and_then(|(to, _)| to.parse().ok());
         let delay = self.network.latency(&mut self.rng);
         match to.filter(|&to: &usize| to < self.profile.servers) {
             Some(to) => {
@@ -321,7 +322,9 @@ impl World {
             }
             Notice::Refused { .. } => self.coverage.refusals += 1,
             Notice::ServerStopped { .. } | Notice::GroupStopped { .. } => self.coverage.server_stops += 1,
-            Notice::Formed { .. } | Notice::Configuration { .. } | Notice::Removed { .. } | Notice::Warning { .. } => {}
+            Notice::Removed { .. } => self.coverage.removals += 1,
+            Notice::Formed { .. } => self.coverage.joins += u64::from(server >= self.profile.initial),
+            Notice::Configuration { .. } | Notice::Warning { .. } => {}
         }
         if self.trace.is_read() {
             self.trace.comment(now, server, format!("notice: {notice:?}"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::faults::{Fault, draw};
+use super::super::faults::{Fault, MAX_SERVERS, draw};
 use super::super::history::Ended;
 use super::super::host::State;
 use super::super::invariants::Violation;
@@ -135,7 +135,7 @@ impl World {
 
     pub(super) fn heal(&mut self) {
         self.note(None, Kind::Heal, []);
-        self.network.block([0; 5], &mut self.queue, &mut self.rng);
+        self.network.block([0; MAX_SERVERS], &mut self.queue, &mut self.rng);
     }
 
     /// An operator empties a directory: never of so many servers that the rest could not go on.
@@ -196,7 +196,7 @@ impl World {
                 self.end_request(server, group_id(group), ticket, Ended::Unknown)?;
             }
         }
-        if let Some(open) = self.history.first_open(server, epoch) {
+        if let Some(open) = self.history.first_open(server, epoch, None) {
             let what = format!("server {server} closes, and {open:?} has no end");
             return Err(Violation::new("every request ends, also at close", what));
         }

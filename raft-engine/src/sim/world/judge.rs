@@ -40,13 +40,16 @@ impl World {
             let before = self.invariants[group].view(server);
             let driver = &process.driver;
             let entry = |index| driver.observe_entry(group_id(group), index);
-            let changed = self.invariants[group].observe(server, &view, &entry, &mut self.history)?;
+            let configurations = driver.observe_configurations(group_id(group));
+            let changed = self.invariants[group].observe(server, &view, configurations, &entry, &mut self.history)?;
             let was_unseen = before.is_none() && process.is_ready;
             if is_newly_ready || was_unseen {
                 self.invariants[group].ready(server)?;
             }
             self.coverage.elections_won += u64::from(changed.elected);
             self.coverage.truncations += u64::from(changed.truncated);
+            self.coverage.changes_joint += changed.joint;
+            self.coverage.changes_undone += u64::from(changed.undone);
             self.coverage.entries_committed += changed.committed;
             if changed.elected {
                 self.leaders[group] = Some(server);
@@ -229,9 +232,17 @@ impl World {
             (Request::Propose { .. }, Ended::Unknown) => &mut coverage.proposals_unknown,
             (Request::ReadLinearizable { .. }, Ended::Applied(_)) => &mut coverage.reads_linearizable,
             (Request::ReadAtLeast { .. }, Ended::Applied(_)) => &mut coverage.reads_at_least,
-            (Request::ReadLinearizable { .. } | Request::ReadAtLeast { .. }, _) => &mut coverage.reads_refused,
+            (Request::ReadByLease { .. }, Ended::Applied(_)) => &mut coverage.reads_by_lease,
+            (Request::ReadLinearizable { .. } | Request::ReadByLease { .. } | Request::ReadAtLeast { .. }, _) => {
+                &mut coverage.reads_refused
+            }
             (Request::Snapshot, Ended::Applied(_)) => &mut coverage.snapshots_taken,
             (Request::Snapshot, _) => return,
+            (Request::Change, Ended::Applied(_)) => &mut coverage.changes_done,
+            (Request::Change, Ended::NotApplied) => &mut coverage.changes_not_done,
+            (Request::Change, Ended::Unknown) => &mut coverage.changes_unknown,
+            (Request::Transfer, Ended::Applied(_)) => &mut coverage.transfers_done,
+            (Request::Transfer, _) => &mut coverage.transfers_not_done,
         };
         *count += 1;
     }

@@ -1,13 +1,14 @@
 //! The end of a run: faults end, and within a bounded time everyone who may take part has the same log and state, and
 //! everything that was asked has its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::invariants::Violation;
 use super::super::trace::Kind;
-use super::{Checked, Phase, What, World};
+use super::{Checked, Phase, What, World, group_id, server_id};
 use crate::driver::Role;
-use crate::types::Index;
+use crate::types::{Configuration, Index};
 
 /// Within this, a connected majority has a leader: ten times the longest election timeout, and what connecting takes.
 const LEADER_WITHIN: Duration = Duration::from_secs(8);
@@ -91,6 +92,12 @@ impl World {
             return Ok(Err(format!("group {group} has no leader")));
         };
         self.leader_seen[group] = passed;
+        let configuration = match self.at_rest(group, leader) {
+            Ok(configuration) => configuration,
+            Err(why) => return Ok(Err(why)),
+        };
+        let takes_part: Vec<usize> =
+            takes_part.into_iter().filter(|&server| configuration.member(server_id(server)).is_some()).collect();
         if self.proofs[group].is_none() {
             let acknowledged = self.history.acknowledged(group);
             self.proofs[group] = Some(acknowledged);
@@ -112,11 +119,35 @@ impl World {
                 return Err(Violation::new("equal logs make equal states", what));
             }
             let epoch = self.servers[server].epoch;
-            if let Some(open) = self.history.first_open(server, epoch) {
+            // Whoever is no member any more may wait for ever for what it will never get.
+            if let Some(open) = self.history.first_open(server, epoch, Some(group)) {
                 return Ok(Err(format!("{open:?} at server {server} has no answer")));
             }
         }
         Ok(Ok(()))
+    }
+
+    /// The configuration, once no change of it is under way and whoever was removed and would campaign knows of it.
+    fn at_rest(&self, group: usize, leader: usize) -> Result<Arc<Configuration>, String> {
+        let status = |server: usize| {
+            let process = self.servers[server].process.as_ref()?;
+            process.driver.group_status(group_id(group))
+        };
+        let of_leader = status(leader).ok_or_else(|| format!("server {leader} is down"))?;
+        let configuration = of_leader.configuration.ok_or_else(|| format!("group {group} is not formed"))?;
+        if configuration.change.is_some() || of_leader.transferring_to.is_some() {
+            return Err(format!("group {group}: a change is under way"));
+        }
+        for server in 0..self.profile.servers {
+            let Some(status) = status(server).filter(|_| configuration.member(server_id(server)).is_none()) else {
+                continue;
+            };
+            let believes = status.configuration.is_some_and(|own| own.is_voter(server_id(server)));
+            if believes && self.invariants[group].takes_part(server) && status.removed.is_none() {
+                return Err(format!("group {group}: server {server} does not know that it was removed"));
+            }
+        }
+        Ok(configuration)
     }
 
     fn term(&self, server: usize, group: usize) -> u64 {

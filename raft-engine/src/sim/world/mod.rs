@@ -9,6 +9,7 @@ mod faults;
 mod hosts;
 mod judge;
 mod liveness;
+mod operators;
 mod process;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ pub(super) enum What {
     Heal,
     /// A client asks for something.
     Request,
+    /// An operator does.
+    Operate,
     /// A fault comes.
     Fault,
     /// Faults end.
@@ -204,7 +207,9 @@ impl World {
         let mut world = Self {
             network: Network::new(profile.network.clone()),
             servers: (0..profile.servers).map(server).collect(),
-            invariants: (0..profile.groups).map(|_| Invariants::new(profile.servers, limits)).collect(),
+            invariants: (0..profile.groups)
+                .map(|_| Invariants::new(profile.servers, profile.initial, limits))
+                .collect(),
             history: History::default(),
             leaders: vec![None; profile.groups],
             phase: Phase::Faults,
@@ -229,12 +234,15 @@ impl World {
             self.queue.after(delay, What::Start { server, epoch: 0 });
         }
         if self.profile.other_members {
-            let server = self.rng.usize(..self.profile.servers);
+            let server = self.rng.usize(..self.profile.initial);
             self.servers[server].has_other_members = true;
         }
         let first_fault = self.profile.fault_interval;
         self.queue.after(first_fault, What::Fault);
         self.queue.after(Duration::from_millis(200), What::Request);
+        if self.profile.has_operator() {
+            self.queue.after(Duration::from_millis(500), What::Operate);
+        }
         self.queue.after(self.profile.faults_end, What::FaultsEnd);
     }
 
@@ -310,6 +318,7 @@ impl World {
                 Ok(())
             }
             What::Request => self.request(),
+            What::Operate => self.operate(),
             What::Fault => self.fault(),
             What::FaultsEnd => {
                 self.faults_end();

@@ -9,7 +9,7 @@ use super::super::invariants::Violation;
 use super::super::trace::Kind;
 use super::{Checked, Process, What, World, group_id, server_id};
 use crate::driver::{Driver, Event, Me, MemberArgument, StartHow};
-use crate::types::{ClusterId, DiskWorkId, GroupSettings, Time};
+use crate::types::{ClusterId, DiskWorkId, Time};
 
 impl Process {
     /// The process's own clock.
@@ -100,8 +100,12 @@ impl World {
         let how = if how_number == 0 && has_entry && self.rng.u8(..4) == 0 {
             how_number = 1;
             StartHow::Restart
+        } else if server >= self.profile.initial {
+            how_number = 3;
+            let contacts = (0..2).map(|_| format!("s{}:1", self.rng.usize(..self.profile.initial))).collect();
+            StartHow::Join { contacts }
         } else {
-            StartHow::Bootstrap { members, settings: GroupSettings::default() }
+            StartHow::Bootstrap { members, settings: self.profile.group_settings.clone() }
         };
         self.note(server, Kind::StartGroup, [group as u64, how_number, applied]);
         self.invariants[group].started(server, applied);
@@ -113,7 +117,7 @@ impl World {
 
     /// The members as every operator should name them.
     pub(super) fn members(&self) -> Vec<MemberArgument> {
-        (0..self.profile.servers)
+        (0..self.profile.initial)
             .map(|server| MemberArgument {
                 id: server_id(server),
                 priority: 1,
