@@ -2,9 +2,13 @@
 
 #![allow(missing_docs)]
 
+use std::sync::Arc;
+
 use raft_engine::driver::Role;
 use raft_engine::sim::{Ended, EntryId, History, Invariants, Limits, Options, Request, Seen, View, Violation, run};
-use raft_engine::types::{Entry, EntryKind, LogTime, Position};
+use raft_engine::types::{
+    Configuration, Entry, EntryKind, GroupSettings, Identity, Index, LogTime, Member, MemberRole, Position, ServerId,
+};
 
 /// Seeds that failed once, each with what it found. A bug found is first a seed in this list.
 const REGRESSIONS: &[(u64, &str)] = &[
@@ -15,6 +19,8 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (414, "a snapshot was taken up while the host still read the file of the one before"),
     (3498, "the judge denied a new leader what its predecessor had uncommitted"),
     (5523, "the judge took a leadership that a slow stream ended, long after faults, for none at all"),
+    (121, "the judge wanted a server that was removed to answer a read for ever out of its reach"),
+    (1414, "whoever its own log removes did not stand, and only it could tell the voters who were left"),
     (4474, "the judge wanted a group formed with a server that is wiped and rightly refused"),
 ];
 
@@ -56,6 +62,24 @@ fn a_seed_replays_exactly() {
 
 const LIMITS: Limits = Limits { uncommitted_bytes: 1_000, cached_bytes: 1_000 };
 
+fn configuration(voters: &[u64], outgoing: &[u64]) -> Arc<Configuration> {
+    let member = |&id: &u64| Member {
+        id: ServerId(id),
+        role: MemberRole::Voter,
+        priority: 1,
+        identity: Identity([id as u8; 16]),
+        address: String::new(),
+        context: Vec::new(),
+    };
+    Arc::new(Configuration {
+        members: voters.iter().map(member).collect(),
+        outgoing_voters: outgoing.iter().map(|&id| ServerId(id)).collect(),
+        highest_id: ServerId(3),
+        change: None,
+        settings: GroupSettings::default(),
+    })
+}
+
 /// Three servers that a test moves by hand.
 struct Group {
     invariants: Invariants,
@@ -63,6 +87,8 @@ struct Group {
     /// By server: terms of the entries, from index 1.
     logs: [Vec<(u64, u32)>; 3],
     views: [View; 3],
+    /// The configurations that everybody shows.
+    configurations: Vec<(Index, Arc<Configuration>)>,
 }
 
 impl Group {
@@ -83,10 +109,11 @@ impl Group {
             cached_bytes: 0,
         };
         let mut group = Self {
-            invariants: Invariants::new(3, LIMITS),
+            invariants: Invariants::new(3, 3, LIMITS),
             history: History::default(),
             logs: [vec![(0, 1)], vec![(0, 1)], vec![(0, 1)]],
             views: [view; 3],
+            configurations: vec![(1, configuration(&[1, 2, 3], &[]))],
         };
         for server in 0..3 {
             group.views[server].durable = 1;
@@ -106,7 +133,7 @@ impl Group {
             let &(term, crc) = log.get(usize::try_from(index).ok()?.checked_sub(1)?)?;
             Some((term, Some((if index == 1 { EntryKind::Formation } else { EntryKind::NoOp }, crc))))
         };
-        self.invariants.observe(server, view, &entry, &mut self.history).map(|_| ())
+        self.invariants.observe(server, view, &self.configurations, &entry, &mut self.history).map(|_| ())
     }
 
     fn elect(&mut self, server: usize, term: u64) -> Result<(), Violation> {
@@ -139,6 +166,18 @@ impl Group {
 fn broken(result: Result<(), Violation>, rule: &str) {
     let violation = result.expect_err(rule);
     assert!(violation.rule.contains(rule), "{violation}");
+}
+
+#[test]
+fn configurations_whose_quorums_need_not_meet_are_caught() {
+    let mut group = Group::committed();
+    group.configurations.push((3, configuration(&[1, 2], &[1, 2, 3])));
+    group.configurations.push((4, configuration(&[1, 2], &[])));
+    group.show(0).unwrap();
+    group.configurations.truncate(1);
+    group.configurations.push((5, configuration(&[1, 2], &[])));
+    group.append(1, 1);
+    assert_eq!(group.show(1).unwrap_err().rule, "consecutive configurations' quorums meet (§6)");
 }
 
 #[test]
