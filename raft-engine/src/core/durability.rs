@@ -13,21 +13,21 @@ use crate::types::{Index, Message, ServerId};
 pub struct Mark(pub u64);
 
 /// The state of this server's own disk, as far as its group goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Durability {
     /// The last mark given out.
-    issued: Mark,
+    pub(super) issued: Mark,
     /// The last mark whose record, and every one before it, is durable.
-    persisted: Mark,
+    pub(super) persisted: Mark,
     /// The mark of the latest term and vote. No message of this term leaves before it.
-    hard_state: Mark,
+    pub(super) hard_state: Mark,
     /// Appends not yet durable: the mark, and the last index that *this copy* brings. Both ascend: a truncation lowers
     /// the indexes of those it undoes, so that their late completion counts for nothing.
-    appends: VecDeque<(Mark, Index)>,
+    pub(super) appends: VecDeque<(Mark, Index)>,
     /// The last index whose present copy is durable.
-    durable: Index,
+    pub(super) durable: Index,
     /// Messages that wait, in the order in which they were said.
-    held: VecDeque<(Mark, ServerId, Message)>,
+    pub(super) held: VecDeque<(Mark, ServerId, Message)>,
 }
 
 impl Durability {

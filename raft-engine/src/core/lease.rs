@@ -28,7 +28,7 @@ pub(super) struct Promise {
 }
 
 /// When a leader sent its rounds that no quorum has confirmed yet, and the latest ones.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SentRounds {
     rounds: VecDeque<(u64, Time)>,
 }

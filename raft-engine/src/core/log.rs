@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::types::{Entry, Index, LogTime, Position, Term};
 
 /// One group's log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     /// The last entry that is no longer live: that of the last compaction, or zero. Its term is still known.
     base: Position,

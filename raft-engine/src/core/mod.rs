@@ -67,7 +67,7 @@ use crate::types::{
 };
 
 /// What a server is in its term (§5.1, Figure 4).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     /// Follows `leader`, or waits to hear from one.
     Follower { leader: Option<ServerId> },
@@ -80,7 +80,7 @@ enum Role {
 }
 
 /// What only a leader knows. It all begins anew with each term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Leader {
     /// Every other member.
     peers: BTreeMap<ServerId, Progress>,
@@ -141,7 +141,7 @@ pub enum RoleName {
 }
 
 /// One group's Raft at one server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     id: ServerId,
     options: Options,

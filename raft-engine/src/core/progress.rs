@@ -46,7 +46,7 @@ pub(super) struct InFlight {
 }
 
 /// What a leader knows of one peer in its term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// How to send.
     pub(super) pace: Pace,

@@ -11,19 +11,19 @@ use super::{Effect, Raft, Refusal, Role, quorum};
 use crate::types::{Index, Time};
 
 /// Reads in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     /// Not in a round yet.
-    fresh: Vec<u64>,
+    pub(super) fresh: Vec<u64>,
     /// In a round: its number, what they must cover (unknown before the first commit of the term), and who.
-    in_round: VecDeque<Round>,
+    pub(super) in_round: VecDeque<Round>,
 }
 
-#[derive(Debug)]
-struct Round {
-    number: u64,
-    index: Option<Index>,
-    reads: Vec<u64>,
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) index: Option<Index>,
+    pub(super) reads: Vec<u64>,
 }
 
 impl Raft {

@@ -36,9 +36,9 @@ pub enum TransferRefusal {
 /// A hand-over under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Transfer {
-    to: ServerId,
-    deadline: Time,
-    is_told: bool,
+    pub(super) to: ServerId,
+    pub(super) deadline: Time,
+    pub(super) is_told: bool,
 }
 
 impl Raft {
