@@ -18,7 +18,7 @@ SEEDS ?= 10000
 KILLS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo sim bench kills mutants fmt lint header library examples python pytests tools clean
+.PHONY: help test demo sim exhaustive bench kills mutants fmt lint header library examples python pytests tools clean
 
 help: ## Says what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -33,6 +33,10 @@ sim: ## Runs SEEDS=10000 seeds of the simulator; FLAGS go to raft-sim
 	$(CARGO) run --quiet $(CHECKED) -p raft-engine --bin raft-sim -- --seeds $(SEEDS) \
 	    --threads $(shell nproc) $(FLAGS)
 
+exhaustive: ## Every state of some small worlds, or STATES=n of each (docs/exhaustive.md)
+	RAFT_EXHAUSTIVE=$(or $(STATES),all) $(CARGO) test --quiet $(CHECKED) -p raft-engine --lib exhaustive -- \
+	    --test-threads=$(shell nproc) --nocapture
+
 bench: ## Measures against the floor; ARGS go to bench/run.py
 	@$(MAKE) --no-print-directory -C bench run ARGS="$(ARGS)"
 
@@ -40,8 +44,8 @@ kills: examples python ## KILLS=200 SIGKILLs of random servers under load, with 
 	RAFT_TEST_KILLS=$(KILLS) $(CARGO) test $(CHECKED) -p raft-tests --features processes --test kills -- \
 	    --test-threads=1 --nocapture
 
-mutants: ## Breaks one rule at a time and sees that it is caught; goes on where it stopped
-	@$(PYTHON) tests/mutants/run.py $(ARGS)
+mutants: ## Breaks one rule at a time and sees that it is caught; goes on where it stopped; SHARD=i/n takes a part
+	@$(PYTHON) tests/mutants/run.py $(if $(SHARD),--shard $(SHARD)) $(ARGS)
 
 fmt: ## Formats the Rust sources
 	$(CARGO) fmt --all

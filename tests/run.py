@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test"
 SIMULATOR_SEEDS = 2000
+EXHAUSTIVE_STATES = 1_500_000
 CHECKED = ["--profile", "checked"]
 CARGO = os.environ.get("CARGO", "cargo")
 
@@ -37,11 +38,18 @@ STEPS = [
     ("format", "sources are formatted", cargo("fmt", "--all", "--check"), []),
     ("lint", "no lint fires", cargo("clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"), []),
     ("mutants", "every mutant still fits the sources", [sys.executable, "tests/mutants/run.py", "--check"], []),
+    ("five-mutants", "five broken rules are noticed", [sys.executable, "tests/mutants/run.py", "--five", "--seeds", "0"], ["mutants"]),
     ("unit", "unit tests, recovery, edges", cargo("test", "--workspace", "--no-fail-fast", *CHECKED), []),
     (
         "sim",
         f"{SIMULATOR_SEEDS} seeds of the simulator",
         make("sim", f"SEEDS={SIMULATOR_SEEDS}"),
+        [],
+    ),
+    (
+        "exhaustive",
+        f"the first {EXHAUSTIVE_STATES} states of each small world",
+        make("exhaustive", f"STATES={EXHAUSTIVE_STATES}"),
         [],
     ),
     ("header", "raft.h is what the C ABI says", cargo("run", "--quiet", *CHECKED, "-p", "raft-header", "--", "--check"), []),

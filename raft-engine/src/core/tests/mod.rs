@@ -1,6 +1,7 @@
 //! The rules of Raft, each as a story about one core or a small cluster of them, under a clock and a disk of the test's.
 
 mod elections;
+mod exhaustive;
 mod figures;
 mod leases;
 mod membership;
