@@ -46,8 +46,6 @@ mod transfer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 pub use durability::Mark;
 pub use effect::{Effect, Persist, Restored};
 pub use membership::{ChangeEnd, ChangeRefusal};
@@ -63,7 +61,7 @@ use self::progress::Progress;
 use self::read::Reads;
 use self::transfer::Transfer;
 use crate::types::{
-    Configuration, Entry, EntryKind, HardState, Index, LogTime, Message, Position, ServerId, Term, Time,
+    Configuration, Entry, EntryKind, HardState, Index, LogTime, Message, Position, Proposed, ServerId, Term, Time,
 };
 
 /// What a server is in its term (§5.1, Figure 4).
@@ -252,22 +250,27 @@ impl Raft {
         }
     }
 
-    /// Appends commands of the host, if this server leads. They go out with the next [`Raft::flush`].
-    pub fn propose(&mut self, now: Time, commands: Vec<Bytes>) -> Result<std::ops::Range<Index>, Refusal> {
+    /// Appends what hosts propose, if this server leads. It goes out with the next [`Raft::flush`].
+    pub fn propose<P: Into<Proposed>>(
+        &mut self,
+        now: Time,
+        proposals: Vec<P>,
+    ) -> Result<std::ops::Range<Index>, Refusal> {
         let log_time = self.log_time(now);
         let Role::Leader(leader) = &mut self.role else { return Err(Refusal::NotLeader) };
         if leader.transfer.is_some() {
             return Err(Refusal::Transferring);
         }
-        let bytes: usize = commands.iter().map(|command| command.len() + Entry::OVERHEAD_BYTES).sum();
+        let proposals: Vec<Proposed> = proposals.into_iter().map(P::into).collect();
+        let bytes: usize = proposals.iter().map(|proposed| proposed.payload.len() + Entry::OVERHEAD_BYTES).sum();
         if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > self.options.uncommitted_bytes {
             return Err(Refusal::Overloaded);
         }
         let first = self.log.last().index + 1;
         let term = self.hard_state.term;
         let entries: Vec<_> = (first..)
-            .zip(commands)
-            .map(|(index, command)| Entry::new(Position { term, index }, log_time, EntryKind::Command, command))
+            .zip(proposals)
+            .map(|(index, Proposed { kind, payload })| Entry::new(Position { term, index }, log_time, kind, payload))
             .collect();
         let end = first + entries.len() as u64;
         self.append_own(now, entries);

@@ -16,20 +16,20 @@ impl Driver {
     pub(super) fn on_propose(&mut self, now: Time, id: GroupId, mut proposals: Vec<Proposal>) {
         let max_entry_bytes = self.settings.max_entry_bytes;
         let effects = &mut self.effects;
-        let too_large = proposals.extract_if(.., |proposal| proposal.data.len() > max_entry_bytes);
+        let too_large = proposals.extract_if(.., |proposal| proposal.proposed.command_bytes() > max_entry_bytes);
         let too_large = too_large.map(|proposal| proposal.ticket).collect();
         complete(id, too_large, Outcome::NotApplied(NotApplied::TooLarge), effects);
         if proposals.is_empty() {
             return;
         }
-        let (tickets, commands): (Vec<Ticket>, Vec<_>) =
-            proposals.into_iter().map(|proposal| (proposal.ticket, proposal.data)).unzip();
+        let (tickets, proposed): (Vec<Ticket>, Vec<_>) =
+            proposals.into_iter().map(|proposal| (proposal.ticket, proposal.proposed)).unzip();
         let refusal = match self.groups.get_mut(&id) {
             None => NotApplied::Closed,
             Some(group) if self.is_closed || self.stopped.is_some() || group.stopped.is_some() => NotApplied::Closed,
             Some(group) if group.formed().is_none() => NotApplied::Forming,
             Some(_) if !self.storage.has_room() => NotApplied::DiskFull,
-            Some(group) => match group.run(|raft| (raft.propose(now, commands), raft.hard_state().term, raft.leader()))
+            Some(group) => match group.run(|raft| (raft.propose(now, proposed), raft.hard_state().term, raft.leader()))
             {
                 Some((Ok(indexes), term, _)) => {
                     let pending = indexes.zip(tickets).map(|(index, ticket)| Pending { index, term, ticket });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::transport::Frame;
 use crate::types::{
     Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, GroupSettings, Identity, Index, Member,
-    MemberChange, ServerId, SnapshotMeta, Term,
+    MemberChange, Proposed, ServerId, SnapshotMeta, Term,
 };
 
 /// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
@@ -25,13 +25,13 @@ pub struct Ticket {
     pub tag: u64,
 }
 
-/// Bytes that a host asks to append.
+/// What a host asks to append.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proposal {
     /// Whom to tell.
     pub ticket: Ticket,
     /// What to append. May share a buffer with the rest of its batch.
-    pub data: Bytes,
+    pub proposed: Proposed,
 }
 
 /// How fresh a read must be.

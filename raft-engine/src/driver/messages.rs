@@ -6,7 +6,7 @@
 use super::formation::Introduction;
 use super::{ConnectionId, Driver, Effect, Notice};
 use crate::transport::{Connection, Peer, PeerMessage};
-use crate::types::{GroupId, Lineage, Message, ServerId, Time};
+use crate::types::{EntryKind, GroupId, Lineage, Message, ServerId, Time};
 
 impl Driver {
     /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
@@ -162,8 +162,10 @@ fn is_well_formed(message: &Message) -> bool {
     let mut before = *previous;
     entries.iter().all(|entry| {
         let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
-        let is_readable = entry.kind != crate::types::EntryKind::Configuration
-            || crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok();
+        let is_readable = match entry.kind {
+            EntryKind::Configuration => crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok(),
+            kind => kind.admits(&entry.payload),
+        };
         before = entry.position();
         follows && is_readable
     })

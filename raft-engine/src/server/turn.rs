@@ -210,13 +210,13 @@ impl Turn {
                 let mut proposals = Vec::with_capacity(items.len());
                 for item in items {
                     let ticket = self.open(group, ReplyTo::Stream(item.tag), Question::Proposal);
-                    proposals.push(Proposal { ticket, data: item.data });
+                    proposals.push(Proposal { ticket, proposed: item.data.into() });
                 }
                 self.events.push(Event::Propose { group, proposals });
             }
             Input::ProposeOne { group, data, waiter } => {
                 let ticket = self.open(group, ReplyTo::Waiter(waiter), Question::Proposal);
-                self.events.push(Event::Propose { group, proposals: vec![Proposal { ticket, data }] });
+                self.events.push(Event::Propose { group, proposals: vec![Proposal { ticket, proposed: data.into() }] });
             }
             Input::Read { request, consistency } => {
                 let group = request.group;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{LogTime, ServerId};
+use super::{LogTime, ServerId, SessionId, SessionKey};
 
 /// An election term; 0 before the first election (§5.1).
 pub type Term = u64;
@@ -46,6 +46,14 @@ pub enum EntryKind {
     Configuration = 3,
     /// Bytes of the host, for its state machine.
     Command = 4,
+    /// Opens a session, which is named by the entry's index (dissertation §6.3). Empty.
+    SessionOpen = 5,
+    /// A [`super::SessionKey`], and behind it bytes of the host: applied unless the session's table knows better.
+    SessionCommand = 6,
+    /// A [`super::SessionId`]: the session is used, so that it does not expire.
+    SessionRenewal = 7,
+    /// A [`super::SessionId`]: the session ends.
+    SessionClose = 8,
 }
 
 impl EntryKind {
@@ -56,8 +64,62 @@ impl EntryKind {
             2 => Some(Self::NoOp),
             3 => Some(Self::Configuration),
             4 => Some(Self::Command),
+            5 => Some(Self::SessionOpen),
+            6 => Some(Self::SessionCommand),
+            7 => Some(Self::SessionRenewal),
+            8 => Some(Self::SessionClose),
             _ => None,
         }
+    }
+
+    /// Whether hosts propose such entries: the engine makes the others by itself.
+    pub fn is_proposed(self) -> bool {
+        !matches!(self, Self::Formation | Self::NoOp | Self::Configuration)
+    }
+
+    /// Whether an entry of this kind can have this payload, as far as the kind alone tells.
+    pub fn admits(self, payload: &[u8]) -> bool {
+        match self {
+            Self::Formation | Self::Configuration | Self::Command => true,
+            Self::NoOp | Self::SessionOpen => payload.is_empty(),
+            Self::SessionCommand => SessionKey::read(payload).is_some(),
+            Self::SessionRenewal | Self::SessionClose => SessionId::read(payload).is_some(),
+        }
+    }
+}
+
+/// An entry that is asked for: what its leader adds is its place and its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposed {
+    /// What the payload is for; one that [`EntryKind::is_proposed`].
+    pub kind: EntryKind,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+impl Proposed {
+    /// A command within a session.
+    pub fn in_session(key: &SessionKey, command: &[u8]) -> Self {
+        Self { kind: EntryKind::SessionCommand, payload: key.payload(command) }
+    }
+
+    /// The host's bytes in it.
+    pub fn command_bytes(&self) -> usize {
+        match self.kind {
+            EntryKind::SessionCommand => self.payload.len() - SessionKey::BYTES.min(self.payload.len()),
+            _ => self.payload.len(),
+        }
+    }
+
+    /// Whether a host can have proposed it.
+    pub fn is_well_formed(&self) -> bool {
+        self.kind.is_proposed() && self.kind.admits(&self.payload)
+    }
+}
+
+impl From<Bytes> for Proposed {
+    fn from(command: Bytes) -> Self {
+        Self { kind: EntryKind::Command, payload: command }
     }
 }
 

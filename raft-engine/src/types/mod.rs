@@ -7,13 +7,15 @@ mod disk;
 mod entry;
 mod id;
 mod message;
+mod session;
 mod snapshot;
 mod time;
 
 pub use configuration::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};
 pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId, FileName, ReadFiles};
-pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Term};
+pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Proposed, Term};
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};
 pub use message::{AppendOutcome, Message};
+pub use session::{Session, SessionId, SessionKey};
 pub use snapshot::SnapshotMeta;
 pub use time::{LogTime, Time};

@@ -53,7 +53,7 @@ impl World {
                 first_tag = tag;
             }
             total += data.len() as u64;
-            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, data });
+            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, proposed: data.into() });
         }
         self.note(server, Kind::Propose, [count as u64, first_tag, group as u64 + 1, total]);
         self.feed(server, Event::Propose { group: group_id(group), proposals })
