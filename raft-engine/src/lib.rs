@@ -9,6 +9,7 @@ pub mod codec;
 pub mod core;
 pub mod driver;
 pub mod server;
+pub mod session;
 pub mod sim;
 pub mod storage;
 pub mod transport;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Index;
 
 /// Names a session within its group: the index of the entry that opened it, so that no id is ever used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SessionId(pub Index);
 
 impl SessionId {
