@@ -466,6 +466,15 @@ int32_t raft_server_free(raft_server *server,
 #define RAFT_MEMBER_LEARNER 2
 
 /**
+ * The priority of a member that should lead only where nobody else can: it waits longest before it campaigns, and hands
+ * leadership over as soon as another voter can take it.
+ */
+#define RAFT_PRIORITY_LAST (-1)
+
+/** The priority of a member that nobody gave one. */
+#define RAFT_PRIORITY_USUAL 1
+
+/**
  * One Raft log and the state machine that it drives, on one server.
  *
  * A group handle belongs to its server and ends with it: it is never released by itself. Like a server handle it is
@@ -491,11 +500,49 @@ typedef struct raft_member {
     size_t context_length;
     /** RAFT_MEMBER_...; when bootstrapping 0 or RAFT_MEMBER_VOTER. */
     uint32_t role;
+    /**
+     * How much it is wanted as a leader, against the other voters: 1 to 255, RAFT_PRIORITY_LAST, or 0 for the usual
+     * one, which is 1. Nothing depends on it but who leads where several can.
+     */
+    int32_t priority;
+    /**
+     * Told by raft_group_members, else zero: what it becomes by the change in progress: RAFT_MEMBER_..., or 0 if it
+     * leaves. Without a change the same as `role`.
+     */
+    uint32_t becomes;
+    /**
+     * Told by raft_group_members, else zero: 1 if its vote counts now. That is a voter, and, while a change is joint,
+     * one that was a voter before; else 0.
+     */
+    uint32_t votes;
+    /**
+     * Told by raft_group_members at the leader, else zero: of a member that does not vote, the last entry that it holds
+     * on its disk, as far as the leader knows.
+     */
+    uint64_t durable_index;
     /** Zero. */
-    uint32_t reserved0;
-    /** Zero. */
-    uint64_t reserved[3];
+    uint64_t reserved[1];
 } raft_member;
+
+/**
+ * What every replica of a group computes by: kept in its log, never local to a server. Passed singly: it may grow at
+ * its end. Zero it, then set `size` to its sizeof: what is 0 is the default.
+ */
+typedef struct raft_settings {
+    /** sizeof(raft_settings). */
+    size_t size;
+    /**
+     * For how long a follower promises to help nobody else to lead, for RAFT_READ_LEASE, in milliseconds: at most the
+     * setting `election_timeout_ms` of the leader, and no server promises more than its own. 0, the default: no leases.
+     */
+    uint64_t lease_ms;
+    /** A session that is not used for so long, in the group's own time, expires; in milliseconds. 0: an hour. */
+    uint64_t session_expiry_ms;
+    /** Sessions that the group keeps: to open one more ends the one that was used least recently. 0: 4,096. */
+    uint32_t max_sessions;
+    /** The replies that one session keeps for retries, in bytes. 0: 65,536. */
+    uint32_t session_reply_bytes;
+} raft_settings;
 
 /**
  * Copies the members of the configuration that is in force.
@@ -526,6 +573,19 @@ const raft_member *raft_members_find(const raft_members *members,
 
 /** Releases the members. NULL is allowed. Any thread. Does not block. */
 void raft_members_free(raft_members *members);
+
+/**
+ * Tells the settings of the configuration that is in force.
+ *
+ * - `settings`: borrowed for the call; its `size` must be set. The library stores how much of it is filled in.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_FORMING, RAFT_ERR_CLOSED,
+ * RAFT_ERR_FORKED.
+ */
+int32_t raft_group_settings(raft_group *group,
+                            raft_settings *settings,
+                            raft_error **error);
 
 /* ---- State machine ----------------------------------------------------------------------------------------------- */
 
@@ -770,13 +830,20 @@ uint64_t raft_snapshot_reader_length(const raft_snapshot_reader *reader);
 /* ---- Starting a group -------------------------------------------------------------------------------------------- */
 
 /**
- * Form a new group with these members, all voters. The same arguments on every one of them; where the directory
- * already holds the group, formed with the same arguments, this continues it.
+ * Form a new group with these members, all voters, and these settings. The same arguments on every one of them; where
+ * the directory already holds the group, formed with the same arguments, this continues it.
  */
 #define RAFT_START_BOOTSTRAP 1
 
 /** Continue a group that the directory already holds. */
 #define RAFT_START_RESTART 2
+
+/**
+ * Wait to be added to a group that runs elsewhere, by raft_group_change_members at its leader; until then its role is
+ * RAFT_ROLE_FORMING. Where the directory already holds the group, this continues it. Its id must be above all that the
+ * group ever used.
+ */
+#define RAFT_START_JOIN 3
 
 /**
  * How a group comes to be on a server. Passed singly: it may grow at its end. Zero it, then set `size` to its
@@ -800,6 +867,18 @@ typedef struct raft_start {
      * 0. Beyond the log, the start is refused.
      */
     uint64_t applied;
+    /**
+     * With RAFT_START_BOOTSTRAP, what every replica computes by; NULL for the defaults. Else NULL. Borrowed for the
+     * call.
+     */
+    const raft_settings *settings;
+    /**
+     * With RAFT_START_JOIN, where some members of the group are dialled: "host:port" each, NUL-terminated. They need
+     * not all be up, nor be all; with none, the server waits to be dialled. Else NULL. Borrowed for the call.
+     */
+    const char *const *contacts;
+    /** How many. */
+    size_t contact_count;
 } raft_start;
 
 /**
@@ -934,6 +1013,14 @@ void raft_result_free(raft_result *result);
 #define RAFT_READ_STALE 3
 
 /**
+ * As RAFT_READ_LINEARIZABLE, and without the round trip while the leader holds a lease: where the group's settings have
+ * `lease_ms`, and the leader has committed in its term and is not handing over. Else it is the same. Stands on clocks:
+ * the monotonic clock of every member's machine must run, while the machine does, at a rate within a tenth of the
+ * others', and no machine may be suspended or migrated live: its clock would stand while the others' leases run out.
+ */
+#define RAFT_READ_LEASE 4
+
+/**
  * Asks the state machine, by its `query`, and returns without waiting for the answer, which comes as a completion.
  *
  * - `tag`: comes back with the completion.
@@ -1034,6 +1121,165 @@ int32_t raft_group_snapshot(raft_group *group,
                             uint64_t *out,
                             raft_error **error);
 
+/* ---- Changing members and leader --------------------------------------------------------------------------------- */
+
+/**
+ * A new server joins, under an id above all that the group ever used. Fields: `id`, `address`; `role` (0 is
+ * RAFT_MEMBER_VOTER), `priority`, `context`.
+ */
+#define RAFT_CHANGE_ADD 1
+
+/** A member leaves. Fields: `id`. */
+#define RAFT_CHANGE_REMOVE 2
+
+/** A learner is promoted, or a voter demoted. Fields: `id`, `role`. */
+#define RAFT_CHANGE_SET_ROLE 3
+
+/** A member is wanted more or less as a leader. Fields: `id`, `priority`. */
+#define RAFT_CHANGE_SET_PRIORITY 4
+
+/** A member moved. Fields: `id`, `address`. */
+#define RAFT_CHANGE_SET_ADDRESS 5
+
+/** The host's bytes about a member change. Fields: `id`, `context`. */
+#define RAFT_CHANGE_SET_CONTEXT 6
+
+/** What every replica computes by changes. Fields: `settings`, all of them. */
+#define RAFT_CHANGE_SET_SETTINGS 7
+
+/**
+ * One part of a change of members. Lives in arrays: its layout is frozen. Zero it before filling it in; a field that
+ * its kind does not name is zero.
+ */
+typedef struct raft_member_change {
+    /** RAFT_CHANGE_ADD to RAFT_CHANGE_SET_SETTINGS. */
+    uint32_t kind;
+    /** RAFT_MEMBER_... */
+    uint32_t role;
+    /** As raft_member.priority. */
+    int32_t priority;
+    /** Zero. */
+    uint32_t reserved0;
+    /** The server's id. */
+    uint64_t id;
+    /** Where its peers dial it: "host:port", NUL-terminated. Borrowed for the call, as all that follows. */
+    const char *address;
+    /** Bytes of yours, as raft_member.context. */
+    const uint8_t *context;
+    /** How many; at most 1,024. */
+    size_t context_length;
+    /** The new settings. */
+    const raft_settings *settings;
+    /** Zero. */
+    uint64_t reserved[3];
+} raft_member_change;
+
+/**
+ * Changes the members of the group, at its leader, and waits until that is done.
+ *
+ * All of `changes` are one operation with one end. A server that is added runs already, started with RAFT_START_JOIN:
+ * the leader meets it at its address, brings it the log while it does not vote, and promotes it once it has caught up.
+ * Then the voters change, by joint consensus. Roles that stay the same are changed at once.
+ *
+ * - `changes`, `count`: borrowed for the call.
+ * - `patience_ms`: the change is given up after this, and whom it added is gone again, if those who are to vote were
+ *   not met or have not caught up by then; -1: never. Once it is past that it is never given up.
+ * - `timeout_ms`: how long to wait; -1 waits without limit. When it is over, the change goes on.
+ * - `out`: receives the index of the entry that did it; may be NULL.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_change_members_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
+ */
+int32_t raft_group_change_members(raft_group *group,
+                                  const raft_member_change *changes,
+                                  size_t count,
+                                  int64_t patience_ms,
+                                  int64_t timeout_ms,
+                                  uint64_t *out,
+                                  raft_error **error);
+
+/**
+ * As raft_group_change_members, and returns without waiting.
+ *
+ * - `tag`: comes back with the completion, whose `index` is that of the entry that did it.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_STRUCT_SIZE, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE,
+ * RAFT_ERR_STOPPED, RAFT_ERR_CLOSED, RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER; RAFT_ERR_BUSY (another
+ * change or a hand-over is in progress, or the leader has not committed in its term yet); RAFT_ERR_INVALID (it asks for
+ * what cannot be); RAFT_ERR_GIVEN_UP; RAFT_ERR_CANCELLED; RAFT_ERR_FORMING; RAFT_ERR_UNKNOWN (leadership was lost: the
+ * next leader goes on with it, and raft_group_members tells).
+ */
+int32_t raft_group_change_members_submit(raft_group *group,
+                                         uint64_t tag,
+                                         const raft_member_change *changes,
+                                         size_t count,
+                                         int64_t patience_ms,
+                                         raft_error **error);
+
+/**
+ * Gives up the change of members in progress, at the leader, and waits for its end: whom it added is gone again.
+ *
+ * - `timeout_ms`: how long to wait; -1 waits without limit.
+ * - `out`: receives the index of the entry that did it; may be NULL.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_cancel_change_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
+ */
+int32_t raft_group_cancel_change(raft_group *group,
+                                 int64_t timeout_ms,
+                                 uint64_t *out,
+                                 raft_error **error);
+
+/**
+ * As raft_group_cancel_change, and returns without waiting.
+ *
+ * - `tag`: comes back with the completion, whose `index` is that of the entry that did it.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED, RAFT_ERR_FORKED. The
+ * completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_INVALID (there is no change, or it is past the point of no return),
+ * RAFT_ERR_FORMING, RAFT_ERR_UNKNOWN.
+ */
+int32_t raft_group_cancel_change_submit(raft_group *group,
+                                        uint64_t tag,
+                                        raft_error **error);
+
+/**
+ * Hands leadership over, at the leader, and waits until the other leads. Proposals are refused meanwhile as
+ * RAFT_ERR_TRANSFERRING, which is certainly not applied.
+ *
+ * - `to`: the voter that is to lead, or 0 for the best one: that of the highest priority, and of these the one whose
+ *   log is longest.
+ * - `patience_ms`: given up after this: the leader goes on leading; -1: never.
+ * - `timeout_ms`: how long to wait; -1 waits without limit. When it is over, the hand-over goes on.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_transfer_leadership_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
+ */
+int32_t raft_group_transfer_leadership(raft_group *group,
+                                       uint64_t to,
+                                       int64_t patience_ms,
+                                       int64_t timeout_ms,
+                                       raft_error **error);
+
+/**
+ * As raft_group_transfer_leadership, and returns without waiting.
+ *
+ * - `tag`: comes back with the completion.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED,
+ * RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (a hand-over is under way), RAFT_ERR_INVALID
+ * (who is named leads or has no vote, or nobody can take over), RAFT_ERR_GIVEN_UP, RAFT_ERR_FORMING, RAFT_ERR_UNKNOWN
+ * (nobody is known to lead now).
+ */
+int32_t raft_group_transfer_leadership_submit(raft_group *group,
+                                              uint64_t tag,
+                                              uint64_t to,
+                                              int64_t patience_ms,
+                                              raft_error **error);
+
 /* ---- Status ------------------------------------------------------------------------------------------------------ */
 
 /** The length of a text in a status, its NUL included. What is longer is cut. */
@@ -1062,6 +1308,18 @@ int32_t raft_group_snapshot(raft_group *group,
 
 /** Leads. */
 #define RAFT_ROLE_LEADER 5
+
+/** No change of members is in progress. */
+#define RAFT_PHASE_NONE 0
+
+/** Those who are to vote catch up. The change may be given up or cancelled. */
+#define RAFT_PHASE_LEARNING 1
+
+/**
+ * Every decision needs a majority of the voters before the change and one of those after it. There is no way but
+ * forward.
+ */
+#define RAFT_PHASE_JOINT 2
 
 /** The state of a server. Passed singly: it may grow at its end. */
 typedef struct raft_server_info {
@@ -1123,6 +1381,27 @@ typedef struct raft_group_info {
     uint64_t snapshot_index;
     /** Why it stopped; NUL-terminated, else empty. */
     char stopped_reason[RAFT_STATUS_TEXT_BYTES];
+    /**
+     * The entry that removed this server from the group, as far as it knows; else 0. It follows if a leader still
+     * speaks to it, and campaigns no more.
+     */
+    uint64_t removed_index;
+    /** To whom this leader is handing leadership over; else 0. */
+    uint64_t transferring_to;
+    /** The highest id that the group ever used: a server that is added needs a higher one. 0 before it is formed. */
+    uint64_t highest_id;
+    /**
+     * How far the change of members in progress is: RAFT_PHASE_NONE, RAFT_PHASE_LEARNING or RAFT_PHASE_JOINT. What
+     * each member becomes by it, raft_group_members tells.
+     */
+    uint32_t change_phase;
+    /** Zero. */
+    uint32_t reserved0;
+    /**
+     * When that change is given up, if it still is in RAFT_PHASE_LEARNING; in the group's own time, as
+     * raft_entry.log_time. 0 without a change.
+     */
+    uint64_t change_deadline;
 } raft_group_info;
 
 /**

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::time::Duration;
@@ -180,35 +181,68 @@ pub(crate) unsafe fn array<'a, T>(data: *const T, length: usize, name: &str) -> 
     Ok(unsafe { slice::from_raw_parts(data, length) })
 }
 
-/// Copies a struct that begins with its size. A program of a later header may pass a longer one, as long as what this
-/// library does not know is zero: it then asks for nothing that would be ignored.
+/// A struct that is passed singly: it begins with its size, and grows at its end.
 ///
 /// # Safety
-/// `from` is NULL or may be read for the size at its head, and `T` is plain data that begins with that size.
-pub(crate) unsafe fn sized<T: Copy>(from: *const T, name: &str) -> Result<T, Failure> {
-    // SAFETY: the caller vouches for it.
-    let size = unsafe { struct_size(from, name) }?;
-    // SAFETY: `size` bytes may be read, and they are at least a T.
-    let rest = unsafe { slice::from_raw_parts(from.cast::<u8>().add(size_of::<T>()), size - size_of::<T>()) };
-    if rest.iter().any(|byte| *byte != 0) {
-        let message = format!("{name} uses fields that this version of the library does not know");
-        return Err(Failure::new(RAFT_ERR_STRUCT_SIZE, message));
-    }
-    // SAFETY: checked above.
-    Ok(unsafe { ptr::read(from) })
+/// `Self` is plain data that begins with a `usize`, without padding, and zeros are a value of it.
+pub(crate) unsafe trait Versioned: Copy {
+    /// Its name in C.
+    const NAME: &str;
+    /// The size that it had in the first version of the header.
+    const FIRST_BYTES: usize;
 }
 
-/// The size at the head of a struct, if one of this or a later version.
+/// Copies a struct that begins with its size. What a program of an earlier header does not have is zero. A program of a
+/// later one may pass a longer one, as long as what this library does not know is zero: it then asks for nothing that
+/// would be ignored.
+///
+/// # Safety
+/// `from` is NULL or may be read for the size at its head.
+pub(crate) unsafe fn sized<T: Versioned>(from: *const T) -> Result<T, Failure> {
+    // SAFETY: the caller vouches for it.
+    let size = unsafe { struct_size(from) }?;
+    let known = size.min(size_of::<T>());
+    // SAFETY: `size` bytes may be read.
+    let rest = unsafe { slice::from_raw_parts(from.cast::<u8>().add(known), size - known) };
+    if rest.iter().any(|byte| *byte != 0) {
+        let message = format!("{} uses fields that this version of the library does not know", T::NAME);
+        return Err(Failure::new(RAFT_ERR_STRUCT_SIZE, message));
+    }
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes may be read, and T has them; zeros are a value of the rest.
+    unsafe {
+        ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), known);
+        Ok(copy.assume_init())
+    }
+}
+
+/// Fills in a struct of the host as far as it goes, and says how far in its size.
+///
+/// # Safety
+/// `into` is NULL or may be written for the size at its head.
+pub(crate) unsafe fn fill<T: Versioned>(into: *mut T, told: T) -> Result<(), Failure> {
+    // SAFETY: the caller vouches for it.
+    let known = unsafe { struct_size(into) }?.min(size_of::<T>());
+    // SAFETY: `known` bytes may be written, and `told` has them; a T begins with its size.
+    unsafe {
+        ptr::copy_nonoverlapping((&raw const told).cast::<u8>(), into.cast::<u8>(), known);
+        ptr::write(into.cast::<usize>(), known);
+    }
+    Ok(())
+}
+
+/// The size at the head of a struct, if one of a version of the header.
 ///
 /// # Safety
 /// `from` is NULL or begins with a size that may be read.
-pub(crate) unsafe fn struct_size<T>(from: *const T, name: &str) -> Result<usize, Failure> {
+pub(crate) unsafe fn struct_size<T: Versioned>(from: *const T) -> Result<usize, Failure> {
+    let name = T::NAME;
     if from.is_null() || !from.is_aligned() {
         return Err(argument(format!("{name} is NULL or not aligned")));
     }
     // SAFETY: the caller vouches for it.
     let size = unsafe { ptr::read(from.cast::<usize>()) };
-    if (size_of::<T>()..=MAX_STRUCT_BYTES).contains(&size) {
+    if (T::FIRST_BYTES..=MAX_STRUCT_BYTES).contains(&size) {
         return Ok(size);
     }
     let message = format!("{name} has size {size}; set it to sizeof({name}), which is {}", size_of::<T>());
@@ -222,4 +256,10 @@ pub(crate) fn timeout(timeout_ms: i64) -> Result<Duration, Failure> {
         Err(_) if timeout_ms == -1 => Ok(FOREVER),
         Err(_) => Err(argument(format!("`timeout_ms` is {timeout_ms}: it is 0 or more, or -1 for no limit"))),
     }
+}
+
+/// How long what was asked for may take before it is given up.
+pub(crate) fn patience(patience_ms: i64) -> Result<Duration, Failure> {
+    timeout(patience_ms)
+        .map_err(|_| argument(format!("`patience_ms` is {patience_ms}: it is 0 or more, or -1 for no limit")))
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod call;
+pub mod change;
 mod completion;
 pub mod config;
 pub mod error;

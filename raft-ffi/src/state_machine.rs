@@ -6,7 +6,7 @@ use std::{ptr, slice};
 
 use raft_engine::server::{ApplyBatch, SnapshotReader};
 
-use crate::call::{accessor, argument, array, entry, store, text};
+use crate::call::{Versioned, accessor, argument, array, entry, store, text};
 use crate::error::{Failure, RAFT_ERR_HANDLE, RAFT_ERR_IO, RAFT_ERR_MEMORY, RAFT_ERR_TOO_LARGE};
 use crate::handle::{self, Boxed, Kind};
 
@@ -345,4 +345,10 @@ pub struct raft_state_machine {
     pub completed: Option<unsafe extern "C" fn(user: *mut c_void, completions: *const raft_completion, count: usize)>,
     /// Tells what the host may want to know without having asked. May be NULL.
     pub notice: Option<unsafe extern "C" fn(user: *mut c_void, notice: *const raft_notice)>,
+}
+
+// SAFETY: whole numbers, pointers and functions that may be NULL, the first of them the size, without padding.
+unsafe impl Versioned for raft_state_machine {
+    const NAME: &str = "raft_state_machine";
+    const FIRST_BYTES: usize = 88;
 }

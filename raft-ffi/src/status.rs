@@ -1,11 +1,10 @@
 //! Section "Status" of the header.
 
 use std::ffi::c_char;
-use std::ptr;
 
-use raft_engine::server::Role;
+use raft_engine::server::{Configuration, Role};
 
-use crate::call::{entry, struct_size};
+use crate::call::{Versioned, entry, fill, struct_size};
 use crate::error::{Failure, RAFT_ERR_CLOSED, raft_error};
 use crate::group::raft_group;
 use crate::live;
@@ -58,6 +57,12 @@ pub struct raft_server_info {
     pub stopped_reason: [c_char; RAFT_STATUS_TEXT_BYTES],
 }
 
+// SAFETY: whole numbers, the first of them the size, without padding.
+unsafe impl Versioned for raft_server_info {
+    const NAME: &str = "raft_server_info";
+    const FIRST_BYTES: usize = 352;
+}
+
 /// Tells the state of a server.
 ///
 /// - `info`: borrowed for the call; its `size` must be set.
@@ -72,7 +77,7 @@ pub unsafe extern "C" fn raft_server_status(
 ) -> i32 {
     let body = || {
         // SAFETY: `info` is as the header asks.
-        unsafe { struct_size(info, "raft_server_info") }?;
+        unsafe { struct_size(info) }?;
         let live = live::server(server)?;
         let status = live.server.status();
         let engine = status.engine;
@@ -97,9 +102,8 @@ pub unsafe extern "C" fn raft_server_status(
             log_bytes: engine.log_bytes,
             stopped_reason: text(engine.stopped.as_deref()),
         };
-        // SAFETY: as above; its size says that it has room.
-        unsafe { ptr::write(info, told) };
-        Ok(())
+        // SAFETY: as above.
+        unsafe { fill(info, told) }
     };
     // SAFETY: `error` is as the header asks.
     unsafe { entry(error, body) }
@@ -115,6 +119,14 @@ pub const RAFT_ROLE_PRE_CANDIDATE: u32 = 3;
 pub const RAFT_ROLE_CANDIDATE: u32 = 4;
 /// Leads.
 pub const RAFT_ROLE_LEADER: u32 = 5;
+
+/// No change of members is in progress.
+pub const RAFT_PHASE_NONE: u32 = 0;
+/// Those who are to vote catch up. The change may be given up or cancelled.
+pub const RAFT_PHASE_LEARNING: u32 = 1;
+/// Every decision needs a majority of the voters before the change and one of those after it. There is no way but
+/// forward.
+pub const RAFT_PHASE_JOINT: u32 = 2;
 
 /// The state of a group on a server. Passed singly: it may grow at its end.
 #[repr(C)]
@@ -145,6 +157,27 @@ pub struct raft_group_info {
     pub snapshot_index: u64,
     /// Why it stopped; NUL-terminated, else empty.
     pub stopped_reason: [c_char; RAFT_STATUS_TEXT_BYTES],
+    /// The entry that removed this server from the group, as far as it knows; else 0. It follows if a leader still
+    /// speaks to it, and campaigns no more.
+    pub removed_index: u64,
+    /// To whom this leader is handing leadership over; else 0.
+    pub transferring_to: u64,
+    /// The highest id that the group ever used: a server that is added needs a higher one. 0 before it is formed.
+    pub highest_id: u64,
+    /// How far the change of members in progress is: RAFT_PHASE_NONE, RAFT_PHASE_LEARNING or RAFT_PHASE_JOINT. What
+    /// each member becomes by it, raft_group_members tells.
+    pub change_phase: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// When that change is given up, if it still is in RAFT_PHASE_LEARNING; in the group's own time, as
+    /// raft_entry.log_time. 0 without a change.
+    pub change_deadline: u64,
+}
+
+// SAFETY: whole numbers, the first of them the size, without padding.
+unsafe impl Versioned for raft_group_info {
+    const NAME: &str = "raft_group_info";
+    const FIRST_BYTES: usize = 336;
 }
 
 /// Tells the state of a group on this server.
@@ -161,9 +194,11 @@ pub unsafe extern "C" fn raft_group_status(
 ) -> i32 {
     let body = || {
         // SAFETY: `info` is as the header asks.
-        unsafe { struct_size(info, "raft_group_info") }?;
+        unsafe { struct_size(info) }?;
         let live = live::group(group)?;
         let status = live.group.status().ok_or_else(|| Failure::new(RAFT_ERR_CLOSED, "the server is closed"))?;
+        let configuration = status.configuration.as_deref();
+        let change = configuration.and_then(|configuration| configuration.change.as_ref());
         let told = raft_group_info {
             size: size_of::<raft_group_info>(),
             group: live.group.id().0,
@@ -177,10 +212,19 @@ pub unsafe extern "C" fn raft_group_status(
             applied_index: status.applied,
             snapshot_index: status.snapshot,
             stopped_reason: text(status.stopped.as_deref()),
+            removed_index: status.removed.unwrap_or(0),
+            transferring_to: status.transferring_to.map_or(0, |to| to.0),
+            highest_id: configuration.map_or(0, |configuration| configuration.highest_id.0),
+            change_phase: match change {
+                None => RAFT_PHASE_NONE,
+                Some(_) if configuration.is_some_and(Configuration::is_joint) => RAFT_PHASE_JOINT,
+                Some(_) => RAFT_PHASE_LEARNING,
+            },
+            reserved0: 0,
+            change_deadline: change.map_or(0, |change| change.deadline.0),
         };
-        // SAFETY: as above; its size says that it has room.
-        unsafe { ptr::write(info, told) };
-        Ok(())
+        // SAFETY: as above.
+        unsafe { fill(info, told) }
     };
     // SAFETY: `error` is as the header asks.
     unsafe { entry(error, body) }

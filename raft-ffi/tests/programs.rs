@@ -18,6 +18,11 @@ fn three_servers_lose_a_leader_and_nothing_else() {
 }
 
 #[test]
+fn members_come_and_go_and_leadership_is_handed_over() {
+    support::run("members");
+}
+
+#[test]
 fn a_host_dispatches_and_polls_by_itself() {
     support::run("host");
 }

@@ -188,18 +188,8 @@ impl Raft {
         identities: &BTreeMap<ServerId, Identity>,
         patience: Duration,
     ) -> Result<(), ChangeRefusal> {
-        self.may_change()?;
+        let (target, settings) = self.plan(changes, identities)?;
         let configuration = self.configuration().clone();
-        let (target, settings) = target_of(&configuration, changes, identities).map_err(ChangeRefusal::Invalid)?;
-        if settings.lease > self.options.election_timeout {
-            return Err(ChangeRefusal::Invalid(format!(
-                "a lease of {:?} is longer than the election timeout of {:?}",
-                settings.lease, self.options.election_timeout
-            )));
-        }
-        if target == configuration.members && settings == configuration.settings {
-            return Err(ChangeRefusal::Invalid("nothing would change".into()));
-        }
         let voters = |members: &[Member]| -> Vec<ServerId> {
             members.iter().filter(|member| member.role == MemberRole::Voter).map(|member| member.id).collect()
         };
@@ -210,6 +200,36 @@ impl Raft {
         let deadline = self.log_time(now) + patience;
         self.append_configuration(now, configuration.learning(target, deadline, settings));
         Ok(())
+    }
+
+    /// Whether a change could begin now, but for meeting those whom it adds.
+    pub fn check_change(&self, changes: &[MemberChange]) -> Result<(), ChangeRefusal> {
+        let anybody = changes.iter().filter_map(|change| match change {
+            MemberChange::Add { id, .. } => Some((*id, Identity([0; 16]))),
+            _ => None,
+        });
+        self.plan(changes, &anybody.collect()).map(drop)
+    }
+
+    /// What a change comes to, if it may begin now.
+    fn plan(
+        &self,
+        changes: &[MemberChange],
+        identities: &BTreeMap<ServerId, Identity>,
+    ) -> Result<(Vec<Member>, GroupSettings), ChangeRefusal> {
+        self.may_change()?;
+        let configuration = self.configuration();
+        let (target, settings) = target_of(configuration, changes, identities).map_err(ChangeRefusal::Invalid)?;
+        if settings.lease > self.options.election_timeout {
+            return Err(ChangeRefusal::Invalid(format!(
+                "a lease of {:?} is longer than the election timeout of {:?}",
+                settings.lease, self.options.election_timeout
+            )));
+        }
+        if target == configuration.members && settings == configuration.settings {
+            return Err(ChangeRefusal::Invalid("nothing would change".into()));
+        }
+        Ok((target, settings))
     }
 
     /// Gives up the change in progress, if it is not past the point of no return. Its end is an effect.

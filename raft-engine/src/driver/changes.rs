@@ -109,12 +109,12 @@ impl Driver {
             return complete(id, vec![ticket], Outcome::NotApplied(refusal), &mut self.effects);
         }
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let leader = group.formed().and_then(|formed| formed.raft.leader());
-        let is_leader = group.formed().is_some_and(|formed| formed.raft.is_leader());
-        let refusal = match () {
-            () if !is_leader => Some(NotApplied::NotLeader { leader }),
-            () if group.changes.meeting.is_some() || group.changes.waiting.is_some() => Some(NotApplied::Busy),
-            () => None,
+        let is_busy = group.changes.meeting.is_some() || group.changes.waiting.is_some();
+        // What is refused in any case is refused before anybody is met.
+        let refusal = match group.run(|raft| (raft.check_change(&changes), raft.leader())) {
+            Some((Err(refusal), leader)) => Some(change_refused(refusal, leader)),
+            Some((Ok(()), _)) => is_busy.then_some(NotApplied::Busy),
+            None => Some(NotApplied::Closed),
         };
         if let Some(refusal) = refusal {
             return complete(id, vec![ticket], Outcome::NotApplied(refusal), &mut self.effects);

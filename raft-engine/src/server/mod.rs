@@ -41,3 +41,4 @@ pub use state_machine::{
 };
 
 pub use crate::driver::{Consistency, GroupStatus, MemberArgument, NotApplied, Notice, Role, Settings, StartHow};
+pub use crate::types::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};

@@ -10,7 +10,7 @@ use cbindgen::{
 };
 
 /// The sections in order: the file in raft-ffi/src, and the title.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("version", "Version"),
     ("error", "Errors"),
     ("config", "Configuration"),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, &str); 11] = [
     ("propose", "Proposing"),
     ("read", "Reading"),
     ("snapshot", "Snapshots"),
+    ("change", "Changing members and leader"),
     ("status", "Status"),
 ];
 

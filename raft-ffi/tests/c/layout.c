@@ -10,8 +10,30 @@ AT(raft_member, address, 8);
 AT(raft_member, context, 16);
 AT(raft_member, context_length, 24);
 AT(raft_member, role, 32);
-AT(raft_member, reserved0, 36);
-AT(raft_member, reserved, 40);
+AT(raft_member, priority, 36);
+AT(raft_member, becomes, 40);
+AT(raft_member, votes, 44);
+AT(raft_member, durable_index, 48);
+AT(raft_member, reserved, 56);
+
+SIZE(raft_member_change, 80);
+AT(raft_member_change, kind, 0);
+AT(raft_member_change, role, 4);
+AT(raft_member_change, priority, 8);
+AT(raft_member_change, reserved0, 12);
+AT(raft_member_change, id, 16);
+AT(raft_member_change, address, 24);
+AT(raft_member_change, context, 32);
+AT(raft_member_change, context_length, 40);
+AT(raft_member_change, settings, 48);
+AT(raft_member_change, reserved, 56);
+
+SIZE(raft_settings, 32);
+AT(raft_settings, size, 0);
+AT(raft_settings, lease_ms, 8);
+AT(raft_settings, session_expiry_ms, 16);
+AT(raft_settings, max_sessions, 24);
+AT(raft_settings, session_reply_bytes, 28);
 
 SIZE(raft_entry, 64);
 AT(raft_entry, index, 0);
@@ -54,7 +76,7 @@ AT(raft_state_machine, restore, 64);
 AT(raft_state_machine, completed, 72);
 AT(raft_state_machine, notice, 80);
 
-SIZE(raft_start, 48);
+SIZE(raft_start, 72);
 AT(raft_start, size, 0);
 AT(raft_start, group, 8);
 AT(raft_start, how, 16);
@@ -62,6 +84,9 @@ AT(raft_start, reserved0, 20);
 AT(raft_start, members, 24);
 AT(raft_start, member_count, 32);
 AT(raft_start, applied, 40);
+AT(raft_start, settings, 48);
+AT(raft_start, contacts, 56);
+AT(raft_start, contact_count, 64);
 
 SIZE(raft_item, 64);
 AT(raft_item, tag, 0);
@@ -88,7 +113,7 @@ AT(raft_server_info, log_writes, 80);
 AT(raft_server_info, log_bytes, 88);
 AT(raft_server_info, stopped_reason, 96);
 
-SIZE(raft_group_info, 336);
+SIZE(raft_group_info, 376);
 AT(raft_group_info, size, 0);
 AT(raft_group_info, group, 8);
 AT(raft_group_info, role, 16);
@@ -101,6 +126,12 @@ AT(raft_group_info, commit_index, 56);
 AT(raft_group_info, applied_index, 64);
 AT(raft_group_info, snapshot_index, 72);
 AT(raft_group_info, stopped_reason, 80);
+AT(raft_group_info, removed_index, 336);
+AT(raft_group_info, transferring_to, 344);
+AT(raft_group_info, highest_id, 352);
+AT(raft_group_info, change_phase, 360);
+AT(raft_group_info, reserved0, 364);
+AT(raft_group_info, change_deadline, 368);
 
 int main(void) {
     return 0;

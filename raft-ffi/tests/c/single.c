@@ -24,6 +24,10 @@ static void from_callback(journal *j, const raft_completion *completion) {
     FAILS(RAFT_ERR_IN_CALLBACK, raft_group_query(group, RAFT_READ_STALE, 0, NULL, 0, -1, &result, &error));
     FAILS(RAFT_ERR_IN_CALLBACK, raft_group_read(group, RAFT_READ_STALE, 0, -1, NULL, &error));
     FAILS(RAFT_ERR_IN_CALLBACK, raft_group_snapshot(group, -1, NULL, &error));
+    raft_member_change change = {.kind = RAFT_CHANGE_REMOVE, .id = 1};
+    FAILS(RAFT_ERR_IN_CALLBACK, raft_group_change_members(group, &change, 1, 0, -1, NULL, &error));
+    FAILS(RAFT_ERR_IN_CALLBACK, raft_group_cancel_change(group, -1, NULL, &error));
+    FAILS(RAFT_ERR_IN_CALLBACK, raft_group_transfer_leadership(group, 0, 0, -1, &error));
     FAILS(RAFT_ERR_IN_CALLBACK, raft_server_dispatch(server, 0, -1, NULL, &error));
     config = config_of(2);
     FAILS(RAFT_ERR_IN_CALLBACK, raft_server_open(config, &other, &error));
@@ -101,8 +105,8 @@ static void reading(journal *j) {
     raft_error *failure = NULL;
     uint64_t index = 0;
     const uint8_t *text = (const uint8_t *)"text";
-    uint32_t fresh[] = {RAFT_READ_LINEARIZABLE, RAFT_READ_STALE};
-    for (size_t i = 0; i < 2; i++) {
+    uint32_t fresh[] = {RAFT_READ_LINEARIZABLE, RAFT_READ_STALE, RAFT_READ_LEASE};
+    for (size_t i = 0; i < 3; i++) {
         OK(raft_group_query(group, fresh[i], 0, text, 4, -1, &result, &error));
         CHECK(raft_result_length(result) == j->length);
         CHECK(memcmp(raft_result_data(result), j->text, j->length) == 0);
@@ -158,7 +162,12 @@ static void looking(void) {
     raft_group_info info = group_info(group);
     CHECK(info.size == sizeof info && info.group == 1 && info.leader == 1 && !info.stopped);
     CHECK(info.commit_index == info.last_index && info.durable_index == info.last_index);
-    info.size = sizeof info - 1;
+    /* A program of the first header gets what that had, and nothing behind it is touched. */
+    info.size = offsetof(raft_group_info, removed_index);
+    info.removed_index = 77;
+    OK(raft_group_status(group, &info, &error));
+    CHECK(info.size == offsetof(raft_group_info, removed_index) && info.removed_index == 77 && info.leader == 1);
+    info.size--;
     FAILS(RAFT_ERR_STRUCT_SIZE, raft_group_status(group, &info, &error));
     FAILS(RAFT_ERR_ARGUMENT, raft_group_status(group, NULL, &error));
 
@@ -196,6 +205,33 @@ static void doubles(void) {
     start.group = 0;
     FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
     start.group = 2;
+    start.how = RAFT_START_JOIN;
+    raft_member member = {.id = 1, .address = address_of(1)};
+    start.members = &member;
+    start.member_count = 1;
+    FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
+    const char *contact = NULL;
+    start.contacts = &contact;
+    start.contact_count = 1;
+    start.member_count = 0;
+    FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
+    start.how = RAFT_START_RESTART;
+    FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
+    start.contact_count = 0;
+    start.how = RAFT_START_BOOTSTRAP;
+    start.member_count = 1;
+    member.priority = 256;
+    FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
+    member.priority = 0;
+    member.votes = 1;
+    FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
+    member.votes = 0;
+    raft_settings settings = {.size = 8};
+    start.settings = &settings;
+    FAILS(RAFT_ERR_STRUCT_SIZE, raft_server_start_group(server, &start, &machine, &second, &error));
+    start.settings = NULL;
+    start.members = NULL;
+    start.member_count = 0;
     start.how = 77;
     FAILS(RAFT_ERR_ARGUMENT, raft_server_start_group(server, &start, &machine, &second, &error));
     start.how = RAFT_START_BOOTSTRAP;
@@ -325,6 +361,10 @@ int main(void) {
     FAILS(RAFT_ERR_MODE, raft_group_propose(group, items, 1, &error));
     FAILS(RAFT_ERR_MODE, raft_group_read_submit(group, 1, RAFT_READ_STALE, 0, &error));
     FAILS(RAFT_ERR_MODE, raft_group_snapshot_submit(group, 1, &error));
+    raft_member_change change = {.kind = RAFT_CHANGE_REMOVE, .id = 1};
+    FAILS(RAFT_ERR_MODE, raft_group_change_members_submit(group, 1, &change, 1, 0, &error));
+    FAILS(RAFT_ERR_MODE, raft_group_cancel_change_submit(group, 1, &error));
+    FAILS(RAFT_ERR_MODE, raft_group_transfer_leadership_submit(group, 1, 0, 0, &error));
     raft_result *result = NULL;
     FAILS(RAFT_ERR_ARGUMENT, raft_group_query(group, RAFT_READ_STALE, 0, NULL, 0, -1, &result, &error));
 

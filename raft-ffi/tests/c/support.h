@@ -67,6 +67,7 @@ typedef struct journal {
     uint32_t role;
     uint64_t leader;
     bool formed;
+    bool removed;
     bool stopped;
     char reason[256];
     /* Called with every completion, in the callback. */
@@ -224,6 +225,7 @@ static inline void journal_notice(void *user, const raft_notice *notice) {
         j->role = notice->role;
         j->leader = notice->leader;
     }
+    if (notice->kind == RAFT_NOTICE_REMOVED) j->removed = true;
     if (notice->kind == RAFT_NOTICE_GROUP_STOPPED) {
         j->stopped = true;
         snprintf(j->reason, sizeof j->reason, "%s", notice->message);

@@ -286,6 +286,17 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn what_cannot_be_is_refused_before_anybody_is_met() {
+    let mut cluster = led_by_1(3);
+    let raft = &cluster.raft(1);
+    assert_eq!(raft.check_change(&[add(10, MemberRole::Voter)]), Ok(()));
+    for changes in [vec![add(3, MemberRole::Voter)], vec![remove(7)], vec![remove(1), remove(2), remove(3)]] {
+        assert!(matches!(raft.check_change(&changes), Err(ChangeRefusal::Invalid(_))), "{changes:?}");
+    }
+    assert_eq!(cluster.raft(2).check_change(&[remove(3)]), Err(ChangeRefusal::NotLeader));
+}
+
+#[test]
 fn an_id_is_never_used_again() {
     let mut cluster = led_by_1(3);
     cluster.start_joiner(10, 3);
