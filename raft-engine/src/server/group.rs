@@ -238,7 +238,8 @@ impl Group {
         self.shared.poll(&self.cell, into, max)
     }
 
-    /// The group as it was at the end of the loop's last turn, with what has been applied since; `None` once it is gone. Never blocks.
+    /// The group as it was at the end of the loop's last turn, with what has been applied since; it has what a notice told,
+    /// and the end of a request that is no proposal or read. `None` once the group is gone. Never blocks.
     pub fn status(&self) -> Option<GroupStatus> {
         let published = lock(&self.cell.status).clone()?;
         let mut status = GroupStatus::clone(&published);

@@ -273,6 +273,10 @@ impl Turn {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
+        // Whoever hears of something finds it in the status.
+        if effects.iter().any(|effect| matches!(effect, Effect::Complete { .. } | Effect::Notice(_))) {
+            self.publish();
+        }
         let mut disk_work = Vec::new();
         for effect in effects {
             match effect {
