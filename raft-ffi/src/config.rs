@@ -93,6 +93,7 @@ pub unsafe extern "C" fn raft_config_new(
 /// | segment_bytes         | 67108864   | the length of one file of the log; a multiple of 4096                  |
 /// | log_bytes             | 1073741824 | the length of all of them                                              |
 /// | snapshot_log_bytes    | 268435456  | log behind the last snapshot that calls for the next one               |
+/// | snapshot_bytes_per_second | 0      | how fast a snapshot goes to one peer at most; 0: no limit              |
 /// | plaintext             | loopback   | "loopback", or "anywhere" where only you can reach the network         |
 /// | peer.ID               |            | "host:port": where to dial server ID, in place of its address          |
 ///

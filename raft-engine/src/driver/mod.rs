@@ -242,6 +242,7 @@ impl Driver {
                 self.resolve_proposals(id);
                 self.resolve_changes(now, id);
             }
+            self.tick_snapshots(now);
             self.send_frames(now);
             self.take_due_snapshots(now);
             self.write_log(now);
@@ -265,7 +266,8 @@ impl Driver {
         }
         let groups = self.groups.values().filter_map(Group::formed).map(|formed| formed.raft.deadline());
         let watermark = self.idle_since.map_or(Time::NEVER, |since| since + WATERMARK_AFTER);
-        let changes = self.groups.values().map(|group| group.changes.deadline()).min().unwrap_or(Time::NEVER);
+        let changes = self.groups.values().map(|group| group.changes.deadline().min(group.snapshots.deadline()));
+        let changes = changes.min().unwrap_or(Time::NEVER);
         groups
             .min()
             .unwrap_or(Time::NEVER)

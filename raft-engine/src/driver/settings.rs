@@ -27,6 +27,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// A snapshot is taken when the log behind it is longer than this and than four times the last snapshot, in bytes.
     pub snapshot_log_bytes: u64,
+    /// How fast one snapshot stream goes at most, in bytes a second; 0: as fast as it can.
+    pub snapshot_bytes_per_second: u64,
     /// The most that the log may hold before the oldest segment's groups are snapshotted or moved, in bytes.
     pub log_bytes: u64,
     /// One log write is cut at so many bytes of records.
@@ -51,6 +53,7 @@ impl Default for Settings {
             connection_bytes: 8 << 20,
             segment_bytes: 64 << 20,
             snapshot_log_bytes: 256 << 20,
+            snapshot_bytes_per_second: 0,
             log_bytes: 1 << 30,
             batch_bytes: 512 << 10,
             writes_in_flight: 1,

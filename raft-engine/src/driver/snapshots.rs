@@ -58,6 +58,8 @@ pub(super) struct Sending {
     meta: SnapshotMeta,
     /// The receiver told where to begin.
     is_started: bool,
+    /// Not before this goes the next chunk: the limit of the stream's rate.
+    next_at: Time,
     /// The next byte to read.
     offset: u64,
     /// What the receiver has stored.
@@ -309,8 +311,17 @@ impl Driver {
             return self.snapshot_stream_failed(now, id, to);
         };
         let connection = self.dial(now, Some(to), address, crate::transport::Purpose::Snapshot);
-        let sending =
-            Sending { connection, number, term, meta, is_started: false, offset: 0, stored: 0, is_reading: false };
+        let sending = Sending {
+            connection,
+            number,
+            term,
+            meta,
+            is_started: false,
+            next_at: now,
+            offset: 0,
+            stored: 0,
+            is_reading: false,
+        };
         if let Some(group) = self.groups.get_mut(&id) {
             group.snapshots.sending.insert(to, sending);
         }
@@ -388,19 +399,32 @@ impl Driver {
         if is_installed {
             self.end_sending(id, from);
         } else {
-            self.send_chunks(id, from);
+            self.send_chunks(now, id, from);
         }
     }
 
-    /// Reads the next chunk for a peer, if the window allows.
-    fn send_chunks(&mut self, id: GroupId, to: ServerId) {
+    /// Streams that waited for their rate's limit go on.
+    pub(super) fn tick_snapshots(&mut self, now: Time) {
+        let due: Vec<_> = (self.groups.values())
+            .flat_map(|group| group.snapshots.sending.iter().map(|(&to, sending)| (group.id, to, sending)))
+            .filter(|(_, _, sending)| sending.is_held_back() && now >= sending.next_at)
+            .map(|(id, to, _)| (id, to))
+            .collect();
+        due.into_iter().for_each(|(id, to)| self.send_chunks(now, id, to));
+    }
+
+    /// Reads the next chunk for a peer, if window and rate allow.
+    fn send_chunks(&mut self, now: Time, id: GroupId, to: ServerId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(sending) = group.snapshots.sending.get_mut(&to) else { return };
-        let is_ahead = sending.offset >= sending.stored + WINDOW_BYTES;
-        if !sending.is_started || sending.is_reading || is_ahead || sending.offset >= sending.meta.file_bytes {
+        if !sending.is_held_back() || now < sending.next_at {
             return;
         }
         sending.is_reading = true;
+        if let Some(rate) = std::num::NonZeroU64::new(self.settings.snapshot_bytes_per_second) {
+            let nanos = CHUNK_BYTES as u64 * 1_000_000_000 / rate;
+            sending.next_at = sending.next_at.max(now) + std::time::Duration::from_nanos(nanos);
+        }
         let token = self.reads.begin(ReadPurpose::Chunk(id, to, sending.number));
         self.storage.read_snapshot(token, id, &sending.meta, sending.offset, CHUNK_BYTES);
     }
@@ -429,7 +453,7 @@ impl Driver {
         let crc = crc32c::crc32c(&bytes);
         let chunk = PeerMessage::SnapshotChunk { position: sending.meta.position, offset, crc, bytes };
         if self.send_on(connection, id, &chunk) {
-            self.send_chunks(id, to);
+            self.send_chunks(now, id, to);
         } else {
             self.snapshot_stream_failed(now, id, to);
         }
@@ -473,14 +497,11 @@ impl Driver {
             Some(Offer::Wanted) => {}
             _ => return self.close(connection),
         }
-        let stored = match self.storage.received_bytes(id, &meta) {
-            Some(stored) => stored,
-            None => {
-                self.storage.abort_snapshot(id, SnapshotOrigin::Peer);
-                self.storage.begin_receive(id, meta.clone());
-                0
-            }
-        };
+        if self.storage.received_bytes(id, &meta).is_none() {
+            self.storage.abort_snapshot(id, SnapshotOrigin::Peer);
+            self.storage.begin_receive(id, meta.clone());
+        }
+        let stored = self.storage.received_bytes(id, &meta).unwrap_or(0);
         let receiving = Receiving { from, connection, term, number, meta };
         let (to, message) = receiving.progress(stored, false);
         if let Some(group) = self.groups.get_mut(&id) {
@@ -516,6 +537,22 @@ impl Driver {
         let refusal = PeerMessage::SnapshotRefused { term, number, position: meta.position, reason };
         self.send(id, from, refusal);
         self.close(connection);
+    }
+}
+
+impl Sending {
+    /// Whether a chunk could go, but for the limit of the rate.
+    fn is_held_back(&self) -> bool {
+        let is_ahead = self.offset >= self.stored + WINDOW_BYTES;
+        self.is_started && !self.is_reading && !is_ahead && self.offset < self.meta.file_bytes
+    }
+}
+
+impl Snapshots {
+    /// When a stream that waits for its rate's limit goes on.
+    pub(super) fn deadline(&self) -> Time {
+        let held_back = self.sending.values().filter(|sending| sending.is_held_back());
+        held_back.map(|sending| sending.next_at).min().unwrap_or(Time::NEVER)
     }
 }
 

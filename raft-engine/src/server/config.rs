@@ -81,7 +81,7 @@ pub struct Config {
 }
 
 /// The names that [`Config::set`] knows, but for `peer.ID`.
-pub(super) const NAMES: [&str; 14] = [
+pub(super) const NAMES: [&str; 15] = [
     "election_timeout_ms",
     "heartbeat_ms",
     "disk_stall_timeout_ms",
@@ -93,6 +93,7 @@ pub(super) const NAMES: [&str; 14] = [
     "connection_bytes",
     "segment_bytes",
     "snapshot_log_bytes",
+    "snapshot_bytes_per_second",
     "log_bytes",
     "disk_backend",
     "plaintext",
@@ -121,9 +122,9 @@ impl Config {
 
     /// Sets one engine setting by name, as an operator writes it: `election_timeout_ms`, `heartbeat_ms`,
     /// `disk_stall_timeout_ms`, `max_entry_bytes`, `in_flight_bytes`, `uncommitted_bytes`, `queue_bytes`,
-    /// `cache_bytes`, `connection_bytes`, `segment_bytes`, `snapshot_log_bytes`, `log_bytes`, `disk_backend`
-    /// (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and `peer.ID` with `HOST:PORT` for where to dial
-    /// member ID.
+    /// `cache_bytes`, `connection_bytes`, `segment_bytes`, `snapshot_log_bytes`, `snapshot_bytes_per_second`
+    /// (0: no limit), `log_bytes`, `disk_backend` (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and
+    /// `peer.ID` with `HOST:PORT` for where to dial member ID (for the own id, what peers are told).
     ///
     /// # Errors
     /// Unknown name, or a value that is none; the configuration is unchanged then. Whether the settings fit each other
@@ -142,6 +143,10 @@ impl Config {
             "connection_bytes" => settings.connection_bytes = size(key, value)?,
             "segment_bytes" => settings.segment_bytes = positive(key, value)?,
             "snapshot_log_bytes" => settings.snapshot_log_bytes = positive(key, value)?,
+            "snapshot_bytes_per_second" => {
+                settings.snapshot_bytes_per_second =
+                    value.parse().map_err(|_| bad(key, value, "a number of bytes, or 0"))?;
+            }
             "log_bytes" => settings.log_bytes = positive(key, value)?,
             "disk_backend" => {
                 self.disk = match value {

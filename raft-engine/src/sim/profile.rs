@@ -163,6 +163,9 @@ impl Profile {
             let longest = u64::try_from(self.settings.election_timeout.as_micros()).unwrap_or(u64::MAX);
             self.group_settings.lease = Duration::from_micros(rng.u64(longest / 5..=longest));
         }
+        if rng.u8(..6) == 0 {
+            self.settings.snapshot_bytes_per_second = rng.u64(100_000..3_000_000);
+        }
         if rng.u8(..5) < 2 && !self.other_members {
             self.operator_interval = Some(Duration::from_millis(rng.u64(30..1_500)));
             self.servers = (self.initial + rng.usize(..=4)).min(MAX_SERVERS);

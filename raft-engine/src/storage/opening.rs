@@ -12,7 +12,7 @@ use super::reads::pieces;
 use super::record::Control;
 use super::recovery::{Directory, Found, corrupt, recover};
 use super::segment::{BLOCK_BYTES, segment_name};
-use super::snapshot_file::{SnapshotKey, snapshot_name};
+use super::snapshot_file::{SnapshotKey, incoming_group, snapshot_name};
 use super::state::{GroupState, KEPT_INCARNATIONS};
 use super::work::Purpose;
 use crate::types::{
@@ -61,7 +61,7 @@ impl Storage {
                 return Ok((storage, recovered));
             }
         };
-        let Found { manifest, log, end, is_torn, tail, spares, leftovers } = *found;
+        let Found { manifest, log, end, is_torn, tail, spares, mut leftovers, incoming } = *found;
         let mut storage = Self::new(options, random, manifest);
         storage.state = log.state;
         storage.live = log.live;
@@ -80,6 +80,13 @@ impl Storage {
         storage.active = ActiveSegment { id, bytes, offset: end, synced: end, named: tail.0, content_end: end };
         for (file, bytes) in spares {
             storage.switching.adopt_spare(file, bytes);
+        }
+        for (file, bytes) in incoming {
+            let other = match incoming_group(&file).filter(|group| storage.state.groups.contains_key(group)) {
+                Some(group) => storage.snapshots.found_interrupted(group, file, bytes),
+                None => Some(file),
+            };
+            leftovers.extend(other);
         }
         let incarnation = storage.begin_incarnation(nonce);
         storage.submit_recovery(tail, leftovers);

@@ -14,7 +14,7 @@ use super::manifest::{LiveSegment, Manifest, manifest_name, new_manifest_name};
 use super::places::{LiveEntries, Place, Places, Run};
 use super::record::Control;
 use super::segment::{BLOCK_BYTES, REMEDY, VERSION, check_header, segment_name};
-use super::snapshot_file::{SnapshotReader, snapshot_name};
+use super::snapshot_file::{SnapshotReader, incoming_group, snapshot_name};
 use super::state::{LogChange, State};
 use super::switch::MOST_SPARES;
 use super::{StorageError, StorageOptions};
@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub(super) spares: Vec<(FileName, u64)>,
     /// Files that nothing names.
     pub(super) leftovers: Vec<FileName>,
+    /// What was being received, with its length: a leader may go on with it.
+    pub(super) incoming: Vec<(FileName, u64)>,
 }
 
 /// What replaying the log gives.
@@ -103,7 +105,8 @@ pub(super) fn recover(files: &mut dyn ReadFiles, options: &StorageOptions) -> Re
     check_complete(&log)?;
     check_snapshots(files, &log.state, &listed)?;
     let (spares, leftovers) = sort_out(&manifest, &log.state, &listed, options.segment_bytes);
-    Ok(Directory::Known(Box::new(Found { manifest, log, end, is_torn, tail, spares, leftovers })))
+    let incoming = listed.into_iter().filter(|(file, _)| incoming_group(file).is_some()).collect();
+    Ok(Directory::Known(Box::new(Found { manifest, log, end, is_torn, tail, spares, leftovers, incoming })))
 }
 
 fn check_owner(manifest: &Manifest, options: &StorageOptions) -> Result<(), StorageError> {
@@ -127,7 +130,7 @@ fn new_directory(files: &mut dyn ReadFiles, listed: &BTreeMap<FileName, u64>) ->
     let missing = |file: &FileName| corrupt(&manifest_name(), 0, format!("the manifest is missing beside {}", file.0));
     let mut leftovers = Vec::new();
     for (file, &length) in listed {
-        if is_snapshot(file) {
+        if is_snapshot(file) || incoming_group(file).is_some() {
             return Err(missing(file));
         }
         if file.0.starts_with("segment-") {

@@ -68,6 +68,19 @@ impl FileHead {
     }
 }
 
+/// The name under which a snapshot of a leader's is received: it tells which one it is, so that whoever finds it after a
+/// restart can go on with it.
+pub(super) fn incoming_name(group: GroupId, meta: &SnapshotMeta) -> FileName {
+    let Position { term, index } = meta.position;
+    FileName(format!("incoming-{group}-{term}-{index}-{}-{:08x}", meta.file_bytes, meta.file_crc))
+}
+
+/// Whose snapshot is being received under this name, if it is such a name.
+pub(super) fn incoming_group(file: &FileName) -> Option<GroupId> {
+    let group = file.0.strip_prefix("incoming-")?.split('-').next()?;
+    group.parse().ok().map(GroupId)
+}
+
 /// What tells the snapshots of one group apart: two of the same position need not have the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SnapshotKey {

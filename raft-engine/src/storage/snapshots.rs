@@ -11,7 +11,7 @@ use super::error::{ReadError, SnapshotError};
 use super::events::{ReadToken, SnapshotHead, SnapshotOrigin, StorageEvent};
 use super::log::Storage;
 use super::snapshot_file::{
-    FileHead, SnapshotKey, SnapshotReader, encode_blocks, encode_footer, encode_header, snapshot_name,
+    FileHead, SnapshotKey, SnapshotReader, encode_blocks, encode_footer, encode_header, incoming_name, snapshot_name,
 };
 use super::work::{Purpose, StoringStep};
 use crate::types::{DiskDone, DiskError, DiskStep, DiskWork, FileName, GroupId, Position, SnapshotMeta};
@@ -26,6 +26,8 @@ pub(super) struct Snapshots {
     storing: BTreeMap<(GroupId, SnapshotOrigin), Storing>,
     /// What has its name, marked or not.
     stored: BTreeMap<GroupId, BTreeSet<SnapshotKey>>,
+    /// What an earlier open had received of a leader's snapshot, and how many bytes are there of it.
+    interrupted: BTreeMap<GroupId, (FileName, u64)>,
 }
 
 /// One snapshot on its way to its name.
@@ -53,6 +55,11 @@ struct Verification {
 }
 
 impl Snapshots {
+    /// Notes what recovery found of a snapshot that was being received. Returns another one of the group's, which goes.
+    pub(super) fn found_interrupted(&mut self, group: GroupId, file: FileName, bytes: u64) -> Option<FileName> {
+        self.interrupted.insert(group, (file, bytes)).map(|(other, _)| other)
+    }
+
     /// Notes a snapshot that recovery verified.
     pub(super) fn found(&mut self, group: GroupId, key: SnapshotKey) {
         self.stored.entry(group).or_default().insert(key);
@@ -90,7 +97,27 @@ impl Storage {
         if self.received_bytes(group, &meta).is_some() {
             return;
         }
+        let name = incoming_name(group, &meta);
+        match self.snapshots.interrupted.remove(&group) {
+            Some((file, bytes)) if file == name && bytes <= meta.file_bytes => {
+                return self.resume_receive(group, bytes, meta);
+            }
+            Some((file, _)) => self.work.remove([file]),
+            None => {}
+        }
         self.begin_storing(group, SnapshotOrigin::Peer, meta.position, Some(meta), Bytes::new());
+    }
+
+    /// Goes on where an earlier open of this directory was interrupted. What it left is held against the announced CRC
+    /// once all has come, as everything is.
+    fn resume_receive(&mut self, group: GroupId, bytes: u64, meta: SnapshotMeta) {
+        let is_finished = bytes == meta.file_bytes;
+        let temporary = incoming_name(group, &meta);
+        self.insert_storing(group, SnapshotOrigin::Peer, temporary, Some(meta), (bytes, 0));
+        if is_finished && let Some(storing) = self.snapshots.storing.get_mut(&(group, SnapshotOrigin::Peer)) {
+            storing.is_finished = true;
+            self.store(group, SnapshotOrigin::Peer, Bytes::new());
+        }
     }
 
     /// The next raw bytes of the file, with their CRC32C. When the last byte that the meta names has come, the file is
@@ -184,17 +211,33 @@ impl Storage {
             self.events.push(StorageEvent::SnapshotFailed { group, origin, error });
             return;
         }
-        self.snapshots.last_attempt += 1;
-        let attempt = self.snapshots.last_attempt;
-        let temporary = FileName(format!("snapshot-new-{}-{attempt}", self.incarnation));
-        let (file_bytes, crc) = (header.len() as u64, crc32c::crc32c(&header));
-        let create = DiskStep::Create { file: temporary.clone(), data: header };
+        let temporary = match &announced {
+            Some(meta) => incoming_name(group, meta),
+            None => FileName(format!("snapshot-new-{}-{}", self.incarnation, self.snapshots.last_attempt + 1)),
+        };
+        let begun = (header.len() as u64, crc32c::crc32c(&header));
+        let attempt = self.insert_storing(group, origin, temporary.clone(), announced, begun);
+        let create = DiskStep::Create { file: temporary, data: header };
         let purpose = Purpose::Storing { group, origin, attempt, step: StoringStep::Write };
         self.work.submit(DiskWork::Job(vec![create]), purpose);
+    }
+
+    /// A file is under way, of which so many bytes of this CRC are handed to the disk.
+    fn insert_storing(
+        &mut self,
+        group: GroupId,
+        origin: SnapshotOrigin,
+        temporary: FileName,
+        announced: Option<SnapshotMeta>,
+        (file_bytes, crc): (u64, u32),
+    ) -> u64 {
+        self.snapshots.last_attempt += 1;
+        let attempt = self.snapshots.last_attempt;
         let verified = Verification { reader: SnapshotReader::new(group), offset: 0, crc: 0 };
         let storing =
             Storing { attempt, temporary, announced, file_bytes, crc, data_bytes: 0, is_finished: false, verified };
         self.snapshots.storing.insert((group, origin), storing);
+        attempt
     }
 
     /// Appends bytes to the temporary file, and syncs it if they are the last ones.
@@ -255,7 +298,7 @@ impl Storage {
             }
             Ok(true) => {
                 let Some(head) = storing.verified.reader.head() else { return };
-                let key = SnapshotKey::from(&head.meta(storing.file_bytes, storing.crc));
+                let key = SnapshotKey::from(&head.meta(storing.file_bytes, storing.expected_crc()));
                 let rename = DiskStep::Rename { from: storing.temporary.clone(), to: snapshot_name(group, key) };
                 let purpose = Purpose::Storing { group, origin, attempt, step: StoringStep::Rename };
                 self.work.submit(DiskWork::Job(vec![rename, DiskStep::SyncDirectory]), purpose);
@@ -267,7 +310,7 @@ impl Storage {
         let Some(storing) = self.snapshots.storing.remove(&(group, origin)) else { return };
         let Some(head) = storing.verified.reader.head() else { return };
         let Some(first_entry) = head.first_entry() else { return };
-        let meta = head.meta(storing.file_bytes, storing.crc);
+        let meta = head.meta(storing.file_bytes, storing.expected_crc());
         let key = SnapshotKey::from(&meta);
         let lineage = head.lineage;
         self.snapshots.found(group, key);
@@ -294,6 +337,11 @@ impl Storage {
 }
 
 impl Storing {
+    /// What the CRC of the whole file must be: as a leader announced, or of what was handed to the disk.
+    fn expected_crc(&self) -> u32 {
+        self.announced.as_ref().map_or(self.crc, |meta| meta.file_crc)
+    }
+
     /// Verifies a piece read back. `Ok(true)`: it was the last one, and the file is what it should be.
     fn verify(&mut self, group: GroupId, bytes: Bytes) -> Result<bool, SnapshotError> {
         let damaged = |what: &str| Err(SnapshotError::Damaged { group, what: what.into() });
@@ -307,10 +355,10 @@ impl Storing {
             return Ok(false);
         }
         self.verified.reader.finish()?;
-        if self.verified.crc != self.crc {
+        if self.verified.crc != self.expected_crc() {
             return damaged("what was read back is not what was written");
         }
-        let found = self.verified.reader.head().map(|head| head.meta(self.file_bytes, self.crc));
+        let found = self.verified.reader.head().map(|head| head.meta(self.file_bytes, self.expected_crc()));
         if self.announced.is_some() && self.announced != found {
             return damaged("it is not the one that its sender announced");
         }

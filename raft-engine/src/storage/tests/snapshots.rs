@@ -79,6 +79,97 @@ fn a_snapshot_goes_from_one_server_to_another_in_checked_chunks() {
 }
 
 #[test]
+fn a_snapshot_that_was_being_received_goes_on_after_a_restart() {
+    let mut source = ready(Disk::default(), 1);
+    write(&mut source, 1, 20, 1, 100);
+    let data: Vec<u8> = (0..9000_u32).map(|at| (at * 17) as u8).collect();
+    source.begin_snapshot(GROUP, 15, &data);
+    source.settle();
+    source.mark_stored();
+    source.settle_all();
+    let bytes = read_snapshot(&mut source);
+    let meta = source.storage.snapshot(GROUP).unwrap().0.clone();
+    // Interrupted nowhere, in the middle, and with the last byte.
+    for came in [0, 900, 4000, bytes.len()] {
+        for how in [Crash::Kill, Crash::PowerCut] {
+            let mut target = ready(Disk::default(), 2);
+            write(&mut target, 1, 3, 1, 100);
+            target.settle_all();
+            target.storage.begin_receive(GROUP, meta.clone());
+            let first = bytes::Bytes::copy_from_slice(&bytes[..came.min(bytes.len() - 1)]);
+            target.storage.receive_chunk(GROUP, 0, first.clone(), crc32c::crc32c(&first)).unwrap();
+            target.settle();
+            if came == bytes.len() {
+                let last = bytes::Bytes::copy_from_slice(&bytes[came - 1..]);
+                let crc = crc32c::crc32c(&last);
+                target.storage.receive_chunk(GROUP, came as u64 - 1, last, crc).unwrap();
+                // The write is done, and nothing of what follows it.
+                target.step(&mut fastrand::Rng::with_seed(1));
+            }
+            let is_kill = matches!(how, Crash::Kill);
+            let disk = target.crash(how, &mut fastrand::Rng::with_seed(5)).0;
+            let mut target = ready(disk, 3);
+            target.storage.begin_receive(GROUP, meta.clone());
+            let mut offset = target.storage.received_bytes(GROUP, &meta).unwrap();
+            assert!(!is_kill || offset >= first.len() as u64, "what a killed process wrote is there");
+            target.settle();
+            while (offset as usize) < bytes.len() {
+                let end = bytes.len().min(offset as usize + 700);
+                let chunk = bytes::Bytes::copy_from_slice(&bytes[offset as usize..end]);
+                let crc = crc32c::crc32c(&chunk);
+                target.storage.receive_chunk(GROUP, offset, chunk, crc).unwrap();
+                offset = end as u64;
+            }
+            target.settle();
+            let is_failed = |event: &StorageEvent| matches!(event, StorageEvent::SnapshotFailed { .. });
+            if !is_kill && target.events.iter().any(is_failed) {
+                // What the power cut left was not what had been written: it is dropped, and the next stream is whole.
+                target.storage.begin_receive(GROUP, meta.clone());
+                assert_eq!(target.storage.received_bytes(GROUP, &meta), Some(0));
+                let all = bytes::Bytes::copy_from_slice(&bytes);
+                target.storage.receive_chunk(GROUP, 0, all, crc32c::crc32c(&bytes)).unwrap();
+                target.settle();
+            }
+            assert_eq!(target.mark_stored(), 1);
+            target.settle_all();
+            assert_eq!(read_snapshot(&mut target), bytes);
+        }
+    }
+}
+
+#[test]
+fn another_snapshot_takes_the_place_of_one_that_was_interrupted() {
+    let mut source = ready(Disk::default(), 1);
+    write(&mut source, 1, 20, 1, 100);
+    let mut metas = Vec::new();
+    for index in [10, 15] {
+        source.begin_snapshot(GROUP, index, &[index as u8; 3000]);
+        source.settle();
+        source.mark_stored();
+        source.settle_all();
+        metas.push((source.storage.snapshot(GROUP).unwrap().0.clone(), read_snapshot(&mut source)));
+    }
+    let mut target = ready(Disk::default(), 2);
+    write(&mut target, 1, 3, 1, 100);
+    target.settle_all();
+    let (earlier, bytes) = &metas[0];
+    target.storage.begin_receive(GROUP, earlier.clone());
+    let part = bytes::Bytes::copy_from_slice(&bytes[..1000]);
+    target.storage.receive_chunk(GROUP, 0, part.clone(), crc32c::crc32c(&part)).unwrap();
+    target.settle();
+    let mut target = ready(target.crash(Crash::Kill, &mut fastrand::Rng::with_seed(5)).0, 3);
+    let (later, bytes) = &metas[1];
+    target.storage.begin_receive(GROUP, later.clone());
+    assert_eq!(target.storage.received_bytes(GROUP, later), Some(0));
+    let all = bytes::Bytes::copy_from_slice(bytes);
+    target.storage.receive_chunk(GROUP, 0, all, crc32c::crc32c(bytes)).unwrap();
+    target.settle();
+    assert_eq!(target.mark_stored(), 1);
+    target.settle_all();
+    assert!(target.disk.names().iter().all(|name| !name.0.starts_with("incoming-")));
+}
+
+#[test]
 fn every_flipped_byte_of_a_snapshot_file_is_told() {
     let mut world = ready(Disk::default(), 1);
     write(&mut world, 1, 5, 1, 20);
