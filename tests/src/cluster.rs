@@ -97,6 +97,8 @@ struct Member {
     data: PathBuf,
     raft: SocketAddr,
     resp: SocketAddr,
+    /// `--config KEY=VALUE` of this server alone.
+    settings: Vec<(String, String)>,
     running: Option<Running>,
     /// Everything that any process of this member printed.
     output: Arc<Mutex<Vec<String>>>,
@@ -164,6 +166,7 @@ impl Cluster {
                 data: folder.path().join(format!("data-{id}")),
                 raft: free_address(),
                 resp: free_address(),
+                settings: Vec::new(),
                 running: None,
                 output: Arc::default(),
             })
@@ -233,6 +236,11 @@ impl Cluster {
         self.members.iter().flat_map(|member| ["--member".to_owned(), name(member)]).collect()
     }
 
+    /// Sets `key` on one server, from its next start on.
+    pub fn configure(&mut self, id: u64, key: &str, value: impl ToString) {
+        self.member_mut(id).settings.push((key.to_owned(), value.to_string()));
+    }
+
     /// Starts a member's process, without waiting.
     pub fn launch(&mut self, id: u64) {
         let members = self.member_arguments();
@@ -257,7 +265,8 @@ impl Cluster {
         command.arg("--data").arg(&member.data);
         command.args(["--raft", &member.raft.to_string(), "--resp", &member.resp.to_string()]);
         command.args(members);
-        for (key, value) in &settings {
+        let own = member.settings.iter().map(|(key, value)| (key.as_str(), value));
+        for (key, value) in settings.iter().map(|(key, value)| (*key, value)).chain(own) {
             command.args(["--config", &format!("{key}={value}")]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod durability;
 pub mod edges;
 pub mod history;
+pub mod links;
 pub mod resp;
 pub mod trace;
 pub mod workload;

@@ -107,12 +107,13 @@ fn kills_lose_nothing_in_python() {
     kill_under_load(&[Program::Python; 3], "auto");
 }
 
-/// A leader that wakes after its successor was elected must not answer from its old state.
+/// A leader that wakes after its successor was elected must not answer from its old state. `RAFT_TEST_PAUSES` says how
+/// often it is paused (5).
 #[test]
 fn a_paused_leader_answers_no_stale_read() {
     let mut cluster = Cluster::start(Setup::new(&[Program::C; 3]));
     let workload = Workload::start(&cluster.client_addresses(), CLIENTS, 7);
-    for _ in 0..3 {
+    for _ in 0..number_from("RAFT_TEST_PAUSES", 5) {
         workload.wait_progress(200);
         let leader = cluster.leader();
         cluster.signal(leader, Signal::STOP);
