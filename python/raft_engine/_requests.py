@@ -43,6 +43,8 @@ _FAILURES: dict[int, Callable[[Any], errors.RaftError]] = {
     14: errors.Invalid,
     15: errors.GivenUp,
     16: lambda _: errors.Cancelled("the request was cancelled"),
+    17: lambda _: errors.SessionExpired("the session is over, or never was: nothing was applied now"),
+    18: lambda _: errors.ReplyForgotten("the command was applied before, and its result is not kept any more"),
 }
 
 

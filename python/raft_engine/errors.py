@@ -30,6 +30,8 @@ __all__ = [
     "OpenError",
     "Overloaded",
     "RaftError",
+    "ReplyForgotten",
+    "SessionExpired",
     "StartError",
     "Stopped",
     "TimedOut",
@@ -153,7 +155,8 @@ class Failed(NotApplied):
 
 
 class Unknown(RaftError):
-    """The request may or may not be applied, now or later. Do not simply make it again."""
+    """The request may or may not be applied, now or later. Do not simply make it again, unless it is a command of a
+    session."""
 
 
 class LeadershipLost(Unknown):
@@ -170,3 +173,13 @@ class Stopped(Unknown):
 
 class TimedOut(Unknown, TimeoutError):
     """The caller waited no longer. The request goes on."""
+
+
+class SessionExpired(Unknown):
+    """The session expired, was ended, or never was. The command was not applied now; while there was the session it may
+    have been. Nothing more can be asked in that session."""
+
+
+class ReplyForgotten(Unknown):
+    """The command of the session was applied before, or its client said since that it needs no answer; what the answer was
+    is not kept any more."""

@@ -39,7 +39,7 @@ impl Group {
         let items = (first_tag..).zip(ends).map(|(tag, end)| {
             let data = buffer.slice(start..end);
             start = end;
-            Item { tag, data }
+            Item { tag, data, session: None }
         });
         self.group.propose(items.collect()).map_err(|refusal| error::refused(&refusal))
     }

@@ -26,6 +26,8 @@ pub(crate) fn code(outcome: &Outcome) -> u8 {
         Outcome::NotApplied(NotApplied::Invalid(_)) => 14,
         Outcome::NotApplied(NotApplied::GivenUp(_)) => 15,
         Outcome::NotApplied(NotApplied::Cancelled) => 16,
+        Outcome::Unknown(Unknown::SessionExpired) => 17,
+        Outcome::Unknown(Unknown::ReplyForgotten) => 18,
     }
 }
 

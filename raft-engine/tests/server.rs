@@ -443,7 +443,7 @@ fn check_once(accepted: &[u64], completions: &[Completion]) {
 }
 
 fn items(first_tag: u64, count: u64) -> Vec<Item> {
-    (first_tag..first_tag + count).map(|tag| Item { tag, data: Bytes::from(tag.to_string()) }).collect()
+    (first_tag..first_tag + count).map(|tag| Item { tag, data: Bytes::from(tag.to_string()), session: None }).collect()
 }
 
 #[test]
@@ -576,7 +576,7 @@ fn from_a_callback_proposing_works_and_waiting_is_refused() {
             assert_eq!(server.dispatch(1, BOUND), Err(DispatchError::Threaded));
             let waited = group.propose_wait(Bytes::from("waits"), BOUND);
             assert_eq!(waited, Err(CallError::Refused(Refused::InCallback)));
-            group.propose(vec![Item { tag: 2, data: Bytes::from("again") }]).unwrap();
+            group.propose(vec![Item { tag: 2, data: Bytes::from("again"), session: None }]).unwrap();
         }
     });
     let group = node.server().start_group(GROUP, machine, StartHow::Restart).unwrap();
@@ -642,7 +642,7 @@ fn what_cannot_start_says_why() {
 fn what_is_too_much_is_refused_before_anything_is_taken() {
     let cluster = Cluster::new(1, Dispatch::Threaded, &[("max_entry_bytes", "1000"), ("queue_bytes", "10000")]);
     let group = cluster.nodes[0].group();
-    let item = |bytes| Item { tag: 1, data: Bytes::from(vec![0; bytes]) };
+    let item = |bytes| Item { tag: 1, data: Bytes::from(vec![0; bytes]), session: None };
     let refused = group.propose(vec![item(1000), item(1001)]);
     assert_eq!(refused, Err(Refused::TooLarge { position: 1, bytes: 1001, limit_bytes: 1000 }));
     let refused = group.propose((0..10).map(|_| item(1000)).collect());

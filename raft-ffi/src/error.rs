@@ -70,6 +70,12 @@ pub const RAFT_ERR_INVALID: i32 = -29;
 pub const RAFT_ERR_GIVEN_UP: i32 = -30;
 /// The request was cancelled, and nothing is left of it.
 pub const RAFT_ERR_CANCELLED: i32 = -31;
+/// The session expired, was ended, or never was. The command was not applied now; while there was the session it may have
+/// been. Nothing more can be asked in that session.
+pub const RAFT_ERR_SESSION_EXPIRED: i32 = -32;
+/// The command of the session was applied before, or its client said since that it needs no answer; what the answer was
+/// is not kept any more.
+pub const RAFT_ERR_REPLY_FORGOTTEN: i32 = -33;
 
 /// No request was made: the call itself failed, or the status is not about a request.
 pub const RAFT_OUTCOME_NONE: u32 = 0;
@@ -194,6 +200,8 @@ pub extern "C" fn raft_error_name(code: i32) -> *const c_char {
         RAFT_ERR_INVALID => c"RAFT_ERR_INVALID",
         RAFT_ERR_GIVEN_UP => c"RAFT_ERR_GIVEN_UP",
         RAFT_ERR_CANCELLED => c"RAFT_ERR_CANCELLED",
+        RAFT_ERR_SESSION_EXPIRED => c"RAFT_ERR_SESSION_EXPIRED",
+        RAFT_ERR_REPLY_FORGOTTEN => c"RAFT_ERR_REPLY_FORGOTTEN",
         _ => c"RAFT_ERR_?",
     };
     name.as_ptr()

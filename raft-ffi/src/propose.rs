@@ -295,7 +295,7 @@ unsafe fn batch(group: &LiveGroup, items: &[raft_item]) -> Result<Vec<Item>, Fai
     let mut copies = reserve(items.len())?;
     let mut from = 0;
     for item in items {
-        copies.push(Item { tag: item.tag, data: buffer.slice(from..from + item.length) });
+        copies.push(Item { tag: item.tag, data: buffer.slice(from..from + item.length), session: None });
         from += item.length;
     }
     assert_eq!(from, buffer.len());

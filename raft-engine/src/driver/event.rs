@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::transport::Frame;
 use crate::types::{
     Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, GroupSettings, Identity, Index, Member,
-    MemberChange, Proposed, ServerId, SnapshotMeta, Term,
+    MemberChange, Proposed, ServerId, SnapshotMeta, SnapshotSection, Term,
 };
 
 /// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
@@ -124,11 +124,12 @@ pub enum Event {
     Applied { group: GroupId, index: Index },
     /// The host's state machine failed at `index`, which is not applied. The group stops.
     ApplyFailed { group: GroupId, index: Index, message: String },
-    /// A step of writing the snapshot that [`Effect::BeginSnapshot`] began.
-    SnapshotChunk { group: GroupId, bytes: Bytes, is_last: bool },
+    /// A step of writing the snapshot that [`Effect::BeginSnapshot`] began: first the sessions, piece by piece, as they were
+    /// when it began ([`crate::session::Sessions::freeze`]); then what the host writes.
+    SnapshotChunk { group: GroupId, section: SnapshotSection, bytes: Bytes, is_last: bool },
     /// The host could not write the snapshot; the log stays as it is.
     SnapshotFailed { group: GroupId, message: String },
-    /// The host's state machine now equals the snapshot of [`Effect::Restore`].
+    /// What [`Effect::Restore`] or [`Effect::RestoreSessions`] wanted restored now equals the snapshot.
     Restored { group: GroupId, index: Index },
     /// It could not be restored. The group stops.
     RestoreFailed { group: GroupId, message: String },
@@ -148,8 +149,10 @@ pub enum Effect {
     Send { connection: ConnectionId, frame: Frame },
     /// Close a stream once what was given to it is sent.
     Close { connection: ConnectionId },
-    /// Hand committed entries to the state machine, in log order. `tickets` name those that were proposed here, by
-    /// position in `entries`, ascending; the mover completes them as applied with the host's results.
+    /// Take committed entries to the group's sessions ([`crate::session::Sessions::admit`]) and what these leave of them to
+    /// the state machine, in log order. `tickets` name those that were proposed here, by position in `entries`, ascending;
+    /// the mover completes them by what became of them. Where a host said at the start that it holds a state, these may begin
+    /// before its end: the sessions need them, and it does not.
     Apply { group: GroupId, entries: Vec<Entry>, tickets: Vec<(u32, Ticket)> },
     /// Proposals (or snapshot requests) that end otherwise.
     Complete { group: GroupId, tickets: Vec<Ticket>, outcome: Outcome },
@@ -162,8 +165,10 @@ pub enum Effect {
     SnapshotMore { group: GroupId },
     /// Drop the snapshot's source.
     ReleaseSnapshot { group: GroupId },
-    /// Replace the state machine by a local, complete, verified snapshot file.
+    /// Replace the sessions and the state machine by a local, complete, verified snapshot file.
     Restore { group: GroupId, file: crate::types::FileName, meta: SnapshotMeta },
+    /// As [`Effect::Restore`], but for the state machine, whose own state is not behind that snapshot.
+    RestoreSessions { group: GroupId, file: crate::types::FileName, meta: SnapshotMeta },
     /// The answer to [`Event::StartGroup`]: `Err` says why nothing was started, and what to do.
     Started { group: GroupId, result: Result<(), String> },
     /// Something that the host may want to know.

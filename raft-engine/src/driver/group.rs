@@ -49,6 +49,8 @@ pub(super) struct Delivery {
     pub(super) outstanding_bytes: usize,
     /// The last index that the state machine has applied.
     pub(super) applied: Index,
+    /// What its own state held when the group was started.
+    pub(super) held: Index,
     /// The log time of the last entry given.
     pub(super) log_time: Option<LogTime>,
     /// Entries are being read from the log.

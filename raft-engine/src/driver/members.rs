@@ -105,13 +105,17 @@ impl Driver {
         let mut group = Group::new(id, Phase::Formed(Box::new(Formed { raft, first_entry, lineage, digest })));
         group.recorded_commit = recovered.commit;
         group.delivery.applied = applied;
-        let snapshot = recovered.snapshot.filter(|(meta, _)| meta.position.index > applied);
-        group.run(|raft| raft.restored(applied));
-        if let Some((meta, file)) = snapshot {
+        group.delivery.held = applied;
+        // What the host holds by itself it need not be given, but its sessions must: they begin at the snapshot too, or at
+        // entry 1, and take every entry from there on.
+        if let Some((meta, file)) = recovered.snapshot {
             group.delivery.is_restoring = true;
             group.delivery.log_time = Some(meta.log_time);
             group.snapshots.last_bytes = meta.file_bytes;
-            self.effects.push(Effect::Restore { group: id, file, meta });
+            self.effects.push(match meta.position.index > applied {
+                true => Effect::Restore { group: id, file, meta },
+                false => Effect::RestoreSessions { group: id, file, meta },
+            });
         }
         self.groups.insert(id, group);
         self.know_members(id);

@@ -4,6 +4,8 @@
 //! [`Driver::handle`], one [`Driver::flush`], then the effects are carried out in order. Nothing here waits, and time is
 //! an argument. Below the driver lie `core` (Raft for one group), `storage` (what bytes go where on disk) and
 //! `transport` (what bytes go to whom); the driver is the only one that knows all three, and they do not know each other.
+//! Beside them lies `session`, which belongs to the applying of entries: whoever moves these to the state machine holds a
+//! [`Sessions`] for each group and takes them through it first.
 //!
 //! Architecture invariant: a message of the core leaves only through `Effect::Send` of the core, which comes after what
 //! it stands on is durable; the driver never holds a message back, nor lets one go early.
@@ -36,6 +38,7 @@ pub use self::event::{
 pub use self::observe::{Observed, core_message};
 pub use self::settings::Settings;
 pub use self::status::{GroupStatus, ServerStatus};
+pub use crate::session::{Admitted, Fate, FrozenSessions, Reply, Sessions, SessionsReader};
 pub use crate::storage::SnapshotReader;
 pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 
@@ -214,7 +217,9 @@ impl Driver {
             }
             Event::Snapshot { group, ticket } => self.on_snapshot_asked(now, group, ticket),
             Event::Applied { group, index } => self.on_applied(group, index),
-            Event::SnapshotChunk { group, bytes, is_last } => self.on_snapshot_chunk(group, bytes, is_last),
+            Event::SnapshotChunk { group, section, bytes, is_last } => {
+                self.on_snapshot_chunk(group, section, bytes, is_last);
+            }
             Event::SnapshotFailed { group, message } => self.on_snapshot_failed(now, group, message),
             Event::Restored { group, index } => self.on_restored(group, index),
             failure @ (Event::ApplyFailed { .. } | Event::RestoreFailed { .. }) => self.on_host_failure(failure),

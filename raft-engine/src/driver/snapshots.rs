@@ -12,7 +12,9 @@ use super::{ConnectionId, Driver, Effect, NotApplied, Notice, Outcome, ReadPurpo
 use crate::core::Offer;
 use crate::storage::{Record, RecordNumber, SnapshotHead, SnapshotOrigin};
 use crate::transport::{PeerMessage, SnapshotRefusal};
-use crate::types::{Entry, FileName, GroupId, Index, Lineage, Position, ServerId, SnapshotMeta, Term, Time};
+use crate::types::{
+    Entry, FileName, GroupId, Index, Lineage, Position, ServerId, SnapshotMeta, SnapshotSection, Term, Time,
+};
 
 /// One chunk of a snapshot file on the wire, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -107,7 +109,10 @@ impl Driver {
         let Some(formed) = group.formed() else { return false };
         let index = formed.raft.delivered_index();
         let stored = self.storage.snapshot(id).map_or(0, |(meta, _)| meta.position.index);
-        let is_busy = group.snapshots.taking.is_some()
+        // The sessions are at `index`, and the host is not: its own state holds more.
+        let is_behind = index < group.delivery.held;
+        let is_busy = is_behind
+            || group.snapshots.taking.is_some()
             || group.snapshots.marking.is_some()
             || group.snapshots.installing.is_some()
             || group.delivery.is_restoring
@@ -132,8 +137,8 @@ impl Driver {
         true
     }
 
-    /// A step of the host's snapshot.
-    pub(super) fn on_snapshot_chunk(&mut self, id: GroupId, bytes: Bytes, is_last: bool) {
+    /// A step of the own snapshot.
+    pub(super) fn on_snapshot_chunk(&mut self, id: GroupId, section: SnapshotSection, bytes: Bytes, is_last: bool) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(taking) = &mut group.snapshots.taking else { return };
         if taking.is_written {
@@ -143,7 +148,7 @@ impl Driver {
         taking.is_written = is_last;
         let is_empty = bytes.is_empty();
         if !is_empty {
-            self.storage.snapshot_chunk(id, bytes);
+            self.storage.snapshot_chunk(id, section, bytes);
         }
         if is_last {
             self.effects.push(Effect::ReleaseSnapshot { group: id });

@@ -9,7 +9,8 @@ use crate::types::{Index, ServerId, Term};
 /// How a request ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The proposal is committed, and applied at this server; `Completion::result` is what its state machine answered.
+    /// The proposal is committed, and applied at this server; `Completion::result` is what its state machine answered. A
+    /// command of a session that was applied before has the index, the term and the result of then.
     Applied,
     /// The query is answered, `Completion::result` is the reply; or the read may go on. Everything through
     /// `Completion::index` was applied.
@@ -36,6 +37,12 @@ pub enum Unknown {
     Stopped,
     /// The caller waited no longer. The request goes on.
     TimedOut,
+    /// The session expired, was evicted or closed, or never was. The command was not applied now; it may have been applied
+    /// before, while there was the session.
+    SessionExpired,
+    /// The command was applied before, or its client has said since that it needs no answer; what the answer was is not kept
+    /// any more.
+    ReplyForgotten,
 }
 
 impl From<driver::Unknown> for Unknown {

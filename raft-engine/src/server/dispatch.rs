@@ -20,8 +20,8 @@ use super::work_queue::Taken;
 use super::{
     ApplyBatch, Completion, CompletionDelivery, NotApplied, Notice, Outcome, SnapshotReader, StateMachine, Unknown,
 };
-use crate::driver::Event;
-use crate::types::{Entry, EntryKind, FileName, GroupId, Index, SnapshotMeta};
+use crate::driver::{Event, Fate, Sessions};
+use crate::types::{Entry, FileName, GroupId, Index, Position, SnapshotMeta};
 
 /// One piece of work for a state machine.
 pub(super) enum Work {
@@ -41,8 +41,8 @@ pub(super) enum Work {
     SnapshotStep { group: GroupId },
     /// Its end.
     ReleaseSnapshot { group: GroupId },
-    /// A snapshot to take the state's place.
-    Restore { group: GroupId, file: FileName, meta: SnapshotMeta },
+    /// A snapshot to take the place of the sessions, and of the state unless that is further already.
+    Restore { group: GroupId, file: FileName, meta: SnapshotMeta, with_host: bool },
     /// Something to be told.
     Notice(Notice),
 }
@@ -66,7 +66,10 @@ pub(super) struct Dispatcher {
 struct Machine {
     machine: Box<dyn StateMachine>,
     cell: Arc<GroupCell>,
+    sessions: Sessions,
     applied: Index,
+    /// What the state held by itself when the group was started.
+    held: Index,
     /// A callback failed: nothing is applied or asked any more.
     is_stopped: bool,
     /// Reads whose index is not applied yet.
@@ -119,7 +122,9 @@ impl Dispatcher {
         match work {
             Work::Start { cell, machine, applied } => {
                 let id = cell.id;
-                let machine = Machine { machine, cell, applied, is_stopped: false, parked: Vec::new() };
+                let sessions = Sessions::default();
+                let machine =
+                    Machine { machine, cell, sessions, applied, held: applied, is_stopped: false, parked: Vec::new() };
                 self.machines.insert(id, machine);
             }
             Work::Forget { group } => {
@@ -147,13 +152,14 @@ impl Dispatcher {
             Work::BeginSnapshot { group } => self.begin_snapshot(group, shared),
             Work::SnapshotStep { group } => self.snapshots.run(Task::Step(group)),
             Work::ReleaseSnapshot { group } => self.snapshots.run(Task::Release(group)),
-            Work::Restore { group, file, meta } => self.restore(group, &file, &meta, shared),
+            Work::Restore { group, file, meta, with_host } => self.restore(group, &file, &meta, with_host, shared),
             Work::Notice(notice) => self.notice(&notice, shared),
         }
     }
 
-    fn apply(&mut self, group: GroupId, mut entries: Vec<Entry>, mut requests: Vec<(u32, ReplyTo)>, shared: &Shared) {
-        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+    fn apply(&mut self, group: GroupId, entries: Vec<Entry>, requests: Vec<(u32, ReplyTo)>, shared: &Shared) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let (first, last) = (first.index, last.index);
         let bytes: usize = entries.iter().map(Entry::cost_bytes).sum();
         let mut stream = Stream::default();
         let machine = self.machines.get_mut(&group).filter(|machine| !machine.is_stopped);
@@ -166,45 +172,44 @@ impl Dispatcher {
             }
             return;
         };
-        keep_commands(&mut entries, &mut requests);
+        let (mut admitted, steps) = machine.sessions.admit(entries, machine.held);
+        let commands = &admitted.commands;
         self.results.clear();
         self.places.clear();
-        self.places.resize(entries.len(), (0, 0));
+        self.places.resize(commands.len(), (0, 0));
         let mut failure = None;
-        if !entries.is_empty() {
-            let mut batch = ApplyBatch { entries: &entries, results: &mut self.results, places: &mut self.places };
+        if !commands.is_empty() {
+            let mut batch = ApplyBatch { entries: commands, results: &mut self.results, places: &mut self.places };
             let result = call(|| machine.machine.apply(&mut batch));
             failure = match result {
                 Ok(Ok(())) => None,
                 // A count of all of them names no entry that failed; the last is the one then.
-                Ok(Err(failure)) => Some((failure.applied.min(entries.len() - 1), failure.message)),
+                Ok(Err(failure)) => Some((failure.applied.min(commands.len() - 1), failure.message)),
                 Err(panic) => Some((0, format!("apply {panic}"))),
             };
         }
-        let applied = failure.as_ref().map_or(entries.len(), |(applied, _)| *applied);
-        machine.applied = match &failure {
-            None => last,
-            Some(_) => entries[applied].index - 1,
-        };
+        let applied = failure.as_ref().map_or(commands.len(), |(applied, _)| *applied);
+        let reached = failure.as_ref().map_or(last, |_| commands[applied].index - 1);
+        let (results, places) = (&self.results, &self.places);
+        let result = |at: usize| &results[places[at].0 as usize..][..places[at].1 as usize];
+        machine.sessions.settle(&mut admitted, steps, applied, result);
+        machine.applied = machine.applied.max(reached);
         machine.cell.applied.store(machine.applied, Ordering::Release);
         // Ahead of the completions: what the host proposes from them wakes the loop for both.
-        shared.inbox.report_quietly(Input::Event(Event::Applied { group, index: machine.applied }));
+        shared.inbox.report_quietly(Input::Event(Event::Applied { group, index: reached }));
         self.unheard_bytes += bytes;
         if !requests.is_empty() {
             let results = Bytes::from(std::mem::take(&mut self.results));
             let mut completions = Vec::with_capacity(requests.len());
             for (position, reply_to) in requests {
-                let position = position as usize;
-                let completion = if position < applied {
-                    let (start, length) = self.places[position];
-                    let result = match length {
-                        0 => Bytes::new(),
-                        _ => results.slice(start as usize..start as usize + length as usize),
-                    };
-                    let Entry { index, term, .. } = entries[position];
-                    Completion { tag: 0, outcome: Outcome::Applied, index, term, result }
-                } else {
+                let completion = if first + u64::from(position) > reached {
                     unknown(Unknown::Stopped)
+                } else {
+                    let result = |at: usize| match self.places[at] {
+                        (_, 0) => Bytes::new(),
+                        (start, length) => results.slice(start as usize..start as usize + length as usize),
+                    };
+                    completion_of(admitted.fate(position as usize), &admitted.commands, result)
                 };
                 match reply_to {
                     ReplyTo::Stream(tag) => completions.push(Completion { tag, ..completion }),
@@ -215,7 +220,7 @@ impl Dispatcher {
         }
         match failure {
             Some((applied, message)) => {
-                let index = entries[applied].index;
+                let index = admitted.commands[applied].index;
                 machine.stop(Event::ApplyFailed { group, index, message }, shared);
             }
             None => machine.answer_parked(shared),
@@ -229,7 +234,7 @@ impl Dispatcher {
             return shared.inbox.report(Input::Event(Event::SnapshotFailed { group, message }));
         };
         match call(|| machine.machine.snapshot()) {
-            Ok(Ok(source)) => self.snapshots.run(Task::Begin(group, source)),
+            Ok(Ok(source)) => self.snapshots.run(Task::Begin(group, machine.sessions.freeze(), source)),
             Ok(Err(message)) => shared.inbox.report(Input::Event(Event::SnapshotFailed { group, message })),
             Err(panic) => {
                 let message = format!("snapshot {panic}");
@@ -239,21 +244,30 @@ impl Dispatcher {
         }
     }
 
-    fn restore(&mut self, group: GroupId, file: &FileName, meta: &SnapshotMeta, shared: &Shared) {
+    fn restore(&mut self, group: GroupId, file: &FileName, meta: &SnapshotMeta, with_host: bool, shared: &Shared) {
         let Some(machine) = self.machines.get_mut(&group).filter(|machine| !machine.is_stopped) else { return };
+        let failed = |error| format!("{}: {error}", file.0);
         let opened = path_of(&self.directory, file).and_then(File::open);
-        let result = match opened {
-            Ok(opened) => {
-                let mut reader = SnapshotReader::new(opened, group, meta);
-                call(|| machine.machine.restore(&mut reader)).unwrap_or_else(|panic| Err(format!("restore {panic}")))
+        let mut reader = opened.map(|opened| SnapshotReader::new(opened, group, meta)).map_err(failed);
+        let sessions = reader.as_mut().map_err(|error| error.clone());
+        let sessions = sessions.and_then(|reader| reader.take_sessions().map_err(failed));
+        let result = match (reader, sessions) {
+            (Err(message), _) | (_, Err(message)) => Err(message),
+            (Ok(mut reader), Ok(sessions)) => {
+                machine.sessions = sessions;
+                match with_host {
+                    true => call(|| machine.machine.restore(&mut reader))
+                        .unwrap_or_else(|panic| Err(format!("restore {panic}"))),
+                    false => Ok(()),
+                }
             }
-            Err(error) => Err(format!("{}: {error}", file.0)),
         };
         match result {
             Ok(()) => {
-                machine.applied = meta.position.index;
+                let index = meta.position.index;
+                machine.applied = machine.applied.max(index);
                 machine.cell.applied.store(machine.applied, Ordering::Release);
-                shared.inbox.report(Input::Event(Event::Restored { group, index: machine.applied }));
+                shared.inbox.report(Input::Event(Event::Restored { group, index }));
                 machine.answer_parked(shared);
             }
             Err(message) => machine.stop(Event::RestoreFailed { group, message }, shared),
@@ -392,20 +406,17 @@ impl Machine {
     }
 }
 
-/// Leaves only what the host proposed; the engine's own entries pass in silence.
-fn keep_commands(entries: &mut Vec<Entry>, requests: &mut [(u32, ReplyTo)]) {
-    if entries.iter().all(|entry| entry.kind == EntryKind::Command) {
-        return;
-    }
-    let mut requests = requests.iter_mut().peekable();
-    let mut dropped = 0;
-    for (position, entry) in entries.iter().enumerate() {
-        while let Some((at, _)) = requests.next_if(|(at, _)| *at as usize == position) {
-            *at -= dropped;
-        }
-        dropped += u32::from(entry.kind != EntryKind::Command);
-    }
-    entries.retain(|entry| entry.kind == EntryKind::Command);
+/// How a proposal ended whose entry was gone through; `result` is what the host answered to each of `commands`.
+fn completion_of(fate: Fate, commands: &[Entry], result: impl Fn(usize) -> Bytes) -> Completion {
+    let (Position { term, index }, result) = match fate {
+        Fate::Applied(at) => (commands[at].position(), result(at)),
+        Fate::Done(position) => (position, Bytes::new()),
+        Fate::Repeated(reply) => (reply.position, reply.bytes),
+        Fate::Forgotten => return unknown(Unknown::ReplyForgotten),
+        Fate::Expired => return unknown(Unknown::SessionExpired),
+        Fate::Unsettled => return unknown(Unknown::Stopped),
+    };
+    Completion { tag: 0, outcome: Outcome::Applied, index, term, result }
 }
 
 fn refuse(request: Request, reason: NotApplied, shared: &Shared, stream: &mut Stream) {

@@ -147,6 +147,8 @@ pub enum CallError {
         Unknown::Closed => "the server was closed",
         Unknown::Stopped => "the group stopped",
         Unknown::TimedOut => "the wait timed out",
+        Unknown::SessionExpired => "the session expired, or never was: the command was not applied now, but may have been before",
+        Unknown::ReplyForgotten => "the command was done before, or given up by its client, and its reply is not kept any more",
     })]
     Unknown(Unknown),
 }

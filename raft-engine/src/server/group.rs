@@ -11,7 +11,7 @@ use super::requests::{Question, ReplyTo, Request, Waiter};
 use super::shared::{GroupCell, Input, Operation, Shared};
 use super::sync::lock;
 use super::{CallError, Completion, Consistency, GroupStatus, Outcome, Polled, Refused, Unknown};
-use crate::types::{Entry, GroupId, Index, MemberChange, ServerId, Term};
+use crate::types::{Entry, GroupId, Index, MemberChange, Proposed, ServerId, SessionKey, Term};
 
 /// Bytes to append, under the host's name for them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +20,15 @@ pub struct Item {
     pub tag: u64,
     /// What to append. Items of a batch may share one buffer.
     pub data: Bytes,
+    /// The session that it belongs to, if to any: then it is applied once, however often it is proposed.
+    pub session: Option<SessionKey>,
+}
+
+impl Item {
+    /// What stands in the entry behind what the session says.
+    fn entry_bytes(&self) -> usize {
+        self.data.len() + self.session.map_or(0, |_| SessionKey::BYTES) + Entry::OVERHEAD_BYTES
+    }
 }
 
 /// A proposal that was applied.
@@ -58,7 +67,7 @@ impl Group {
     ///
     /// # Errors
     /// Nothing of the batch was taken: certainly not applied, and no completion comes.
-    pub fn propose(&self, items: Vec<Item>) -> Result<(), Refused> {
+    pub fn propose(&self, mut items: Vec<Item>) -> Result<(), Refused> {
         self.shared.check_process()?;
         let limit_bytes = self.shared.max_entry_bytes;
         let mut cost_bytes = 0;
@@ -67,7 +76,7 @@ impl Group {
             if bytes > limit_bytes {
                 return Err(Refused::TooLarge { position, bytes, limit_bytes });
             }
-            cost_bytes += bytes + Entry::OVERHEAD_BYTES;
+            cost_bytes += item.entry_bytes();
         }
         let limit_bytes = self.shared.inbox.limit_bytes();
         if cost_bytes > limit_bytes {
@@ -75,6 +84,12 @@ impl Group {
         }
         if items.is_empty() {
             return Ok(());
+        }
+        // The bytes of the entry are put together here, not on the loop.
+        for item in &mut items {
+            if let Some(key) = &item.session {
+                item.data = key.payload(&item.data);
+            }
         }
         self.shared.submit(Input::Propose { group: self.id(), items }, cost_bytes)
     }
@@ -85,15 +100,27 @@ impl Group {
     /// # Errors
     /// As the error says: certainly not applied, or unknown. A timeout is unknown.
     pub fn propose_wait(&self, data: Bytes, timeout: Duration) -> Result<Applied, CallError> {
-        let (bytes, limit_bytes) = (data.len(), self.shared.max_entry_bytes);
+        self.propose_one(data.into(), timeout)
+    }
+
+    pub(super) fn propose_one(&self, proposed: Proposed, timeout: Duration) -> Result<Applied, CallError> {
+        let (bytes, limit_bytes) = (proposed.command_bytes(), self.shared.max_entry_bytes);
         if bytes > limit_bytes {
             return Err(Refused::TooLarge { position: 0, bytes, limit_bytes }.into());
         }
-        let completion = self.wait(timeout, |waiter| {
-            let cost_bytes = bytes + Entry::OVERHEAD_BYTES;
-            (Input::ProposeOne { group: self.id(), data, waiter }, cost_bytes)
-        })?;
+        let completion = self.wait(timeout, |waiter| self.proposal(ReplyTo::Waiter(waiter), proposed))?;
         Ok(Applied { index: completion.index, term: completion.term, result: completion.result })
+    }
+
+    pub(super) fn propose_one_submit(&self, tag: u64, proposed: Proposed) -> Result<(), Refused> {
+        self.shared.check_process()?;
+        let (input, cost_bytes) = self.proposal(ReplyTo::Stream(tag), proposed);
+        self.shared.submit(input, cost_bytes)
+    }
+
+    fn proposal(&self, reply_to: ReplyTo, proposed: Proposed) -> (Input, usize) {
+        let cost_bytes = proposed.payload.len() + Entry::OVERHEAD_BYTES;
+        (Input::ProposeOne { group: self.id(), proposed, reply_to }, cost_bytes)
     }
 
     /// Asks the state machine and waits for its reply. Blocks up to `timeout`; in host mode another thread must

@@ -20,6 +20,7 @@ mod requests;
 mod resolve;
 #[expect(clippy::module_inception, reason = "the folder and its main handle have one name: server")]
 mod server;
+mod sessions;
 mod shared;
 mod signal;
 mod snapshots;
@@ -39,6 +40,8 @@ pub use server::{Server, ServerStatus};
 pub use state_machine::{
     ApplyBatch, ApplyEntry, ApplyFailure, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
 };
+
+pub use crate::types::{Session, SessionId, SessionKey};
 
 pub use crate::driver::{Consistency, GroupStatus, MemberArgument, NotApplied, Notice, Role, Settings, StartHow};
 pub use crate::types::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};

@@ -396,7 +396,7 @@ mod tests {
             )
             .unwrap();
         // Any number of these may be open in the driver, on their way, or not taken yet.
-        let batch = |first: u64| (first..first + 10).map(|tag| Item { tag, data: "x".into() }).collect();
+        let batch = |first: u64| (first..first + 10).map(|tag| Item { tag, data: "x".into(), session: None }).collect();
         let mut expected = 0;
         for first in (0..1000).step_by(10) {
             if first == 500 {

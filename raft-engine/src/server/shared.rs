@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::disk::Completed;
 use super::dispatch::{Dispatcher, Work};
 use super::requests::{ReplyTo, Request, Waiter};
@@ -21,14 +19,14 @@ use super::{
     StartError, StartHow, StateMachine,
 };
 use crate::driver::{Event, Ticket};
-use crate::types::{GroupId, Index, MemberChange, ServerId};
+use crate::types::{GroupId, Index, MemberChange, Proposed, ServerId};
 
 /// What the loop is told.
 pub(super) enum Input {
     /// A batch for the completion stream.
     Propose { group: GroupId, items: Vec<Item> },
-    /// One entry of a thread that waits.
-    ProposeOne { group: GroupId, data: Bytes, waiter: Arc<Waiter> },
+    /// One entry: of a thread that waits, or about a session.
+    ProposeOne { group: GroupId, proposed: Proposed, reply_to: ReplyTo },
     /// A read or a query.
     Read { request: Request, consistency: Consistency },
     /// Something that its operator wants done.

@@ -9,15 +9,15 @@ use std::thread::JoinHandle;
 use super::SnapshotSource;
 use super::callback::call;
 use super::sys;
-use crate::driver::Event;
-use crate::types::GroupId;
+use crate::driver::{Event, FrozenSessions};
+use crate::types::{GroupId, SnapshotSection};
 
 /// The bytes of one step.
 const STEP_BYTES: usize = 256 << 10;
 
 /// What is to be done with a group's snapshot.
 pub(super) enum Task {
-    Begin(GroupId, Box<dyn SnapshotSource>),
+    Begin(GroupId, FrozenSessions, Box<dyn SnapshotSource>),
     Step(GroupId),
     Release(GroupId),
 }
@@ -59,7 +59,14 @@ impl SnapshotWriter {
 /// The sources of snapshots being written.
 pub(super) struct Sources {
     report: ReportEvent,
-    sources: BTreeMap<GroupId, Box<dyn SnapshotSource>>,
+    sources: BTreeMap<GroupId, Source>,
+}
+
+/// One snapshot being written.
+struct Source {
+    /// What comes first, until it is written.
+    sessions: Option<FrozenSessions>,
+    host: Box<dyn SnapshotSource>,
 }
 
 impl Sources {
@@ -69,8 +76,8 @@ impl Sources {
 
     fn run(&mut self, task: Task) {
         match task {
-            Task::Begin(group, source) => {
-                let former = self.sources.insert(group, source);
+            Task::Begin(group, sessions, host) => {
+                let former = self.sources.insert(group, Source { sessions: Some(sessions), host });
                 let _ = call(|| drop(former));
             }
             Task::Step(group) => self.step(group),
@@ -84,13 +91,19 @@ impl Sources {
     fn step(&mut self, group: GroupId) {
         // One that failed to begin has been reported.
         let Some(source) = self.sources.get_mut(&group) else { return };
+        if let Some(sessions) = &mut source.sessions {
+            let (bytes, has_ended) = sessions.next_piece(STEP_BYTES);
+            source.sessions.take_if(|_| has_ended);
+            let section = SnapshotSection::Sessions;
+            return (self.report)(Event::SnapshotChunk { group, section, bytes, is_last: false });
+        }
         let mut buffer = vec![0; STEP_BYTES];
-        let result = call(|| source.write(&mut buffer)).unwrap_or_else(|panic| Err(format!("snapshot {panic}")));
+        let result = call(|| source.host.write(&mut buffer)).unwrap_or_else(|panic| Err(format!("snapshot {panic}")));
         match result {
             Ok(step) if step.bytes <= buffer.len() => {
                 buffer.truncate(step.bytes);
-                let is_last = step.is_last;
-                (self.report)(Event::SnapshotChunk { group, bytes: buffer.into(), is_last });
+                let (section, is_last) = (SnapshotSection::Host, step.is_last);
+                (self.report)(Event::SnapshotChunk { group, section, bytes: buffer.into(), is_last });
             }
             Ok(step) => {
                 let message = format!("a step of {} bytes does not fit its buffer of {STEP_BYTES}", step.bytes);

@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 
 use super::{Completion, Notice};
-use crate::driver;
-use crate::types::{Entry, GroupId, Index, LogTime, SnapshotMeta, Term};
+use crate::driver::{self, Sessions, SessionsReader};
+use crate::types::{Entry, GroupId, Index, LogTime, SnapshotMeta, SnapshotSection, Term};
 
 /// A replicated state machine. Its calls never overlap; they come from the thread that dispatches.
 pub trait StateMachine: Send {
@@ -169,7 +169,9 @@ pub struct SnapshotReader {
     file: File,
     /// Takes the file's own framing off, and verifies it once more on the way.
     decoder: driver::SnapshotReader,
-    /// Decoded and not yet read.
+    /// The table of sessions that comes first, until it is taken.
+    sessions: SessionsReader,
+    /// Bytes of the host, decoded and not yet read.
     ready: VecDeque<Bytes>,
     is_at_end: bool,
     group: GroupId,
@@ -186,6 +188,7 @@ impl SnapshotReader {
         Self {
             file,
             decoder: driver::SnapshotReader::new(group),
+            sessions: SessionsReader::default(),
             ready: VecDeque::new(),
             is_at_end: false,
             group,
@@ -213,7 +216,8 @@ impl SnapshotReader {
             buffer.truncate(count);
             offset += count as u64;
             let decoded = decoder.push(buffer.into()).map_err(io::Error::other)?;
-            total_bytes += decoded.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            let of_host = decoded.iter().filter(|(section, _)| *section == SnapshotSection::Host);
+            total_bytes += of_host.map(|(_, piece)| piece.len() as u64).sum::<u64>();
         }
     }
 
@@ -227,6 +231,13 @@ impl SnapshotReader {
         self.term
     }
 
+    /// Reads the sessions, which come before anything of the host.
+    pub(super) fn take_sessions(&mut self) -> io::Result<Sessions> {
+        self.fill()?;
+        std::mem::take(&mut self.sessions).finish().map_err(io::Error::other)
+    }
+
+    /// Goes on to the next bytes of the host.
     fn fill(&mut self) -> io::Result<()> {
         while self.ready.is_empty() && !self.is_at_end {
             let mut buffer = vec![0; READ_BYTES];
@@ -237,7 +248,12 @@ impl SnapshotReader {
                 self.is_at_end = true;
             } else {
                 let decoded = self.decoder.push(buffer.into()).map_err(io::Error::other)?;
-                self.ready.extend(decoded.into_iter().filter(|piece| !piece.is_empty()));
+                for (section, piece) in decoded {
+                    match section {
+                        SnapshotSection::Sessions => self.sessions.push(&piece).map_err(io::Error::other)?,
+                        SnapshotSection::Host => self.ready.push_back(piece),
+                    }
+                }
             }
         }
         Ok(())

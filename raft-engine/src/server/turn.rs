@@ -22,7 +22,7 @@ use super::submission::Rejection;
 use super::sync::lock;
 use super::{Completion, CompletionDelivery, NotApplied, Notice, Outcome, Refused, ServerStatus, StartError, Unknown};
 use crate::driver::{self, Driver, Effect, Event, Proposal, Ticket};
-use crate::types::{GroupId, Time};
+use crate::types::{EntryKind, GroupId, Proposed, Time};
 
 /// Wakes the poll.
 pub(super) const WAKER: Token = Token(0);
@@ -210,13 +210,14 @@ impl Turn {
                 let mut proposals = Vec::with_capacity(items.len());
                 for item in items {
                     let ticket = self.open(group, ReplyTo::Stream(item.tag), Question::Proposal);
-                    proposals.push(Proposal { ticket, proposed: item.data.into() });
+                    let kind = if item.session.is_some() { EntryKind::SessionCommand } else { EntryKind::Command };
+                    proposals.push(Proposal { ticket, proposed: Proposed { kind, payload: item.data } });
                 }
                 self.events.push(Event::Propose { group, proposals });
             }
-            Input::ProposeOne { group, data, waiter } => {
-                let ticket = self.open(group, ReplyTo::Waiter(waiter), Question::Proposal);
-                self.events.push(Event::Propose { group, proposals: vec![Proposal { ticket, proposed: data.into() }] });
+            Input::ProposeOne { group, proposed, reply_to } => {
+                let ticket = self.open(group, reply_to, Question::Proposal);
+                self.events.push(Event::Propose { group, proposals: vec![Proposal { ticket, proposed }] });
             }
             Input::Read { request, consistency } => {
                 let group = request.group;
@@ -304,7 +305,12 @@ impl Turn {
                 Effect::BeginSnapshot { group, .. } => self.work.push(Work::BeginSnapshot { group }),
                 Effect::SnapshotMore { group } => self.work.push(Work::SnapshotStep { group }),
                 Effect::ReleaseSnapshot { group } => self.work.push(Work::ReleaseSnapshot { group }),
-                Effect::Restore { group, file, meta } => self.work.push(Work::Restore { group, file, meta }),
+                Effect::Restore { group, file, meta } => {
+                    self.work.push(Work::Restore { group, file, meta, with_host: true });
+                }
+                Effect::RestoreSessions { group, file, meta } => {
+                    self.work.push(Work::Restore { group, file, meta, with_host: false });
+                }
                 Effect::Started { group, result } => self.started(group, result),
                 Effect::Notice(notice) => self.work.push(Work::Notice(notice)),
             }
@@ -416,7 +422,7 @@ impl Turn {
             Input::Propose { group, items } => {
                 items.into_iter().for_each(|item| answer(group, ReplyTo::Stream(item.tag)));
             }
-            Input::ProposeOne { group, waiter, .. } => answer(group, ReplyTo::Waiter(waiter)),
+            Input::ProposeOne { group, reply_to, .. } => answer(group, reply_to),
             Input::Read { request, .. } | Input::Operate { request, .. } => answer(request.group, request.reply_to),
             Input::Start(start) => {
                 let Start { machine, answer, .. } = *start;

@@ -213,6 +213,11 @@ impl Sessions {
         self.table.len()
     }
 
+    /// How many ended for want of use, and how many to make room, since the start or the last restore.
+    pub fn ended(&self) -> (u64, u64) {
+        (self.table.expired, self.table.evicted)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

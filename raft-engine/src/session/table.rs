@@ -58,12 +58,16 @@ pub(super) struct Table {
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
     /// The same by the entry that used them last: who is in front expires first, and is evicted first.
     by_use: BTreeMap<Index, SessionId>,
+    /// Ended for want of use since this table was made, and to make room.
+    pub(super) expired: u64,
+    pub(super) evicted: u64,
 }
 
 impl Default for Table {
     fn default() -> Self {
         let bounds = Bounds::from(&GroupSettings::default());
-        Self { bounds, now: LogTime(0), sessions: BTreeMap::new(), by_use: BTreeMap::new() }
+        let (sessions, by_use) = (BTreeMap::new(), BTreeMap::new());
+        Self { bounds, now: LogTime(0), sessions, by_use, expired: 0, evicted: 0 }
     }
 }
 
@@ -90,6 +94,7 @@ impl Table {
             }
             first.remove();
             self.sessions.remove(&id);
+            self.expired += 1;
             ended(id);
         }
     }
@@ -102,6 +107,7 @@ impl Table {
             && let Some((_, evicted)) = self.by_use.pop_first()
         {
             self.sessions.remove(&evicted);
+            self.evicted += 1;
             ended(evicted);
         }
         if most == 0 {

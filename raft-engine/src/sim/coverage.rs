@@ -83,6 +83,15 @@ counters! {
     votes_checked = "votes and terms looked up in synced bytes",
     acknowledgements_checked = "acknowledgements looked up in synced bytes",
     durable_hosts = "starts of a host with state of its own",
+    sessions_opened = "sessions opened",
+    sessions_expired = "sessions expired, at a server",
+    sessions_evicted = "sessions evicted, at a server",
+    sessions_restored = "sessions restored from snapshots",
+    session_commands_applied = "commands of sessions applied, at a server",
+    session_retries = "commands of sessions tried again",
+    session_repeats = "retries answered with the first reply",
+    session_forgotten = "retries whose reply is not kept any more",
+    session_gone = "commands of sessions that are gone",
 }
 
 impl fmt::Display for Coverage {

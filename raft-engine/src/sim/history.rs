@@ -40,6 +40,8 @@ pub enum Request {
         /// That index.
         floor: Index,
     },
+    /// A session to be opened, renewed or closed.
+    Session,
     /// A snapshot.
     Snapshot,
     /// Other members, or no other after all.
@@ -118,7 +120,7 @@ impl History {
         let Ended::Applied(index) = ended else { return Ok(()) };
         let acknowledged = self.acknowledged.entry(group).or_default();
         match record.request {
-            Request::Propose { .. } => *acknowledged = (*acknowledged).max(index),
+            Request::Propose { .. } | Request::Session => *acknowledged = (*acknowledged).max(index),
             Request::ReadLinearizable { floor } | Request::ReadByLease { floor } | Request::ReadAtLeast { floor }
                 if index < floor =>
             {

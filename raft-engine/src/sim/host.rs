@@ -1,4 +1,5 @@
-//! The program that embeds the engine: a deterministic state machine for one group, and the thread that applies.
+//! The program that embeds the engine: a deterministic state machine for one group, the thread that applies, and the
+//! group's sessions, which that thread keeps as a real server's does.
 //!
 //! The state is a chain of all payloads applied and a small map, so that equal states mean equal histories. What the
 //! engine hands over waits in order, as it does for a real apply thread, and is worked off a piece at a time.
@@ -8,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use fastrand::Rng;
 
-use crate::driver::Ticket;
-use crate::types::{Entry, EntryKind, FileName, Index, SnapshotMeta};
+use crate::driver::{FrozenSessions, Sessions, Ticket};
+use crate::types::{Entry, FileName, Index, SnapshotMeta, SnapshotSection};
 
 /// What a state machine holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,7 +26,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) enum Task {
     Apply { entries: VecDeque<Entry>, tickets: VecDeque<(u32, Ticket)>, done: u32 },
-    Restore { file: FileName, meta: SnapshotMeta },
+    Restore { file: FileName, meta: SnapshotMeta, with_host: bool },
     BeginSnapshot { index: Index },
     SnapshotMore,
     ReleaseSnapshot,
@@ -34,6 +35,8 @@ pub(super) enum Task {
 /// A snapshot that is being written.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// Written first.
+    sessions: Option<FrozenSessions>,
     bytes: Bytes,
 }
 
@@ -41,6 +44,11 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Host {
     pub(super) state: State,
+    pub(super) sessions: Sessions,
+    /// The last entry that the sessions were taken through.
+    pub(super) reached: Index,
+    /// What the state held by itself at the start.
+    pub(super) held: Index,
     pub(super) tasks: VecDeque<Task>,
     pub(super) source: Option<Source>,
     /// Reads that may be answered once so much is applied.
@@ -50,14 +58,15 @@ pub(super) struct Host {
 }
 
 impl State {
-    /// Applies one entry.
-    pub(super) fn apply(&mut self, entry: &Entry) {
-        self.applied = entry.index;
-        if entry.kind == EntryKind::Command {
-            self.chain = (self.chain.rotate_left(7) ^ u64::from(entry.payload_crc)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let key = entry.payload.get(8).copied().unwrap_or(0) % 16;
-            self.values.insert(key, u64::from(entry.payload_crc) << 32 | entry.index);
-        }
+    /// Applies one command, and answers with what tells this effect from any other, at some length.
+    pub(super) fn apply(&mut self, command: &Entry) -> Vec<u8> {
+        self.applied = command.index;
+        self.chain = (self.chain.rotate_left(7) ^ u64::from(command.payload_crc)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let key = command.payload.get(8).copied().unwrap_or(0) % 16;
+        self.values.insert(key, u64::from(command.payload_crc) << 32 | command.index);
+        let mut answer = self.chain.to_le_bytes().to_vec();
+        answer.resize(8 + command.payload_crc as usize % 40, key);
+        answer
     }
 
     /// What two equal states have in common.
@@ -94,33 +103,39 @@ impl State {
 }
 
 impl Source {
-    /// Freezes a state.
-    pub(super) fn new(state: &State, rng: &mut Rng) -> Self {
+    /// Freezes a state and the sessions beside it.
+    pub(super) fn new(state: &State, sessions: FrozenSessions, rng: &mut Rng) -> Self {
         let padding = match rng.u8(..32) {
             0 => rng.usize(..150_000),
             1..6 => rng.usize(..10_000),
             6..10 => 0,
             _ => rng.usize(..1_000),
         };
-        Self { bytes: state.to_bytes(padding) }
+        Self { sessions: Some(sessions), bytes: state.to_bytes(padding) }
     }
 
     /// The next piece, and whether it is the last.
-    pub(super) fn next(&mut self, rng: &mut Rng) -> (Bytes, bool) {
+    pub(super) fn next(&mut self, rng: &mut Rng) -> (SnapshotSection, Bytes, bool) {
+        if let Some(sessions) = &mut self.sessions {
+            // The length follows from what is left of the host's bytes: nothing is drawn for it.
+            let (piece, has_ended) = sessions.next_piece(1 + self.bytes.len() % 300);
+            self.sessions.take_if(|_| has_ended);
+            return (SnapshotSection::Sessions, piece, false);
+        }
         let length = match rng.u8(..4) {
             0 => self.bytes.len(),
             1 => rng.usize(..=self.bytes.len()),
             _ => self.bytes.len().min(rng.usize(1..64_000)),
         };
         let piece = self.bytes.split_to(length);
-        (piece, self.bytes.is_empty())
+        (SnapshotSection::Host, piece, self.bytes.is_empty())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{LogTime, Position};
+    use crate::types::{EntryKind, LogTime, Position};
 
     #[test]
     fn a_snapshot_brings_back_the_state_it_was_taken_of() {
@@ -129,11 +144,13 @@ mod tests {
         for index in 1..200 {
             let payload = Bytes::from(vec![u8::try_from(index).unwrap(); 20]);
             state.apply(&Entry::new(Position { term: 1, index }, LogTime(0), EntryKind::Command, payload));
-            let mut source = Source::new(&state, &mut rng);
+            let mut source = Source::new(&state, Sessions::default().freeze(), &mut rng);
             let mut bytes = Vec::new();
             loop {
-                let (piece, is_last) = source.next(&mut rng);
-                bytes.extend_from_slice(&piece);
+                let (section, piece, is_last) = source.next(&mut rng);
+                if section == SnapshotSection::Host {
+                    bytes.extend_from_slice(&piece);
+                }
                 if is_last {
                     break;
                 }

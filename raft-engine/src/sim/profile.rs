@@ -67,6 +67,8 @@ pub(super) struct Profile {
     pub(super) gather_eighths: u8,
     /// One server is first started with other members than the rest.
     pub(super) other_members: bool,
+    /// Clients that use sessions.
+    pub(super) session_clients: usize,
 }
 
 impl Profile {
@@ -144,9 +146,29 @@ impl Profile {
             gather_eighths: rng.u8(..6),
             // Alone, it would form the group that it was told to.
             other_members: rng.u8(..12) == 0 && servers > 1,
+            session_clients: 0,
         }
         .with_batches(rng.clone())
         .with_operators(rng.clone())
+        .with_sessions(rng.clone())
+    }
+
+    /// Drawn from a copy, too. Sessions expire, are evicted and lose replies within a run; seldom all of it at once, so that
+    /// retries are answered.
+    fn with_sessions(mut self, mut rng: Rng) -> Self {
+        // Not the draws that the sizes came from.
+        let mut rng = rng.fork();
+        if rng.u8(..3) == 0 {
+            return self;
+        }
+        self.session_clients = rng.usize(1..=6) * self.groups;
+        self.group_settings = GroupSettings {
+            session_expiry: Duration::from_millis([200, 1_000, 4_000, 60_000][rng.usize(..4)]),
+            max_sessions: [1, 2, 4, 16, 64][rng.usize(..5)],
+            session_reply_bytes: [0, 60, 200, 10_000, 10_000][rng.usize(..5)],
+            ..self.group_settings
+        };
+        self
     }
 
     /// Drawn from a copy: seeds that were kept stay what they are.

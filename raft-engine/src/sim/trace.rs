@@ -87,6 +87,7 @@ kinds! {
     SnapshotMore = "group {}: wants more of the snapshot",
     SnapshotChunk = "group {}: host gives {} bytes of snapshot (last: {})",
     ReleaseSnapshot = "group {}: releases the snapshot",
+    RestoreSessions = "group {}: wants the sessions restored from the snapshot at {}",
     Restore = "group {}: restores its host from the snapshot at {}",
     Restored = "group {}: host is restored to {}",
     Role = "group {}: role {} in term {}, leader {}",

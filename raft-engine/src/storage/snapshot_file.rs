@@ -1,4 +1,5 @@
-//! The snapshot file as bytes: a header with what the snapshot stands for, blocks of the host's bytes, a footer.
+//! The snapshot file as bytes: a header with what the snapshot stands for, blocks of the table of sessions, blocks of the
+//! host's bytes, a footer.
 //!
 //! Every part has a CRC32C of its own, so that whoever restores learns of damage before the host sees a byte of the
 //! block; [`SnapshotMeta::file_crc`] is over the whole file. docs/disk-format.md has every field.
@@ -10,12 +11,14 @@ use super::SnapshotError;
 use super::events::SnapshotHead;
 use super::record::StoredEntry;
 use crate::codec;
-use crate::types::{Configuration, Entry, FileName, GroupId, Index, Lineage, LogTime, Position, SnapshotMeta, Term};
+use crate::types::{
+    Configuration, Entry, FileName, GroupId, Index, Lineage, LogTime, Position, SnapshotMeta, SnapshotSection, Term,
+};
 
 const MAGIC: [u8; 8] = *b"raftsnap";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 24;
-const BLOCK_HEADER_BYTES: usize = 8;
+const BLOCK_HEADER_BYTES: usize = 12;
 const FOOTER_BYTES: usize = 24;
 
 /// The longest block in bytes.
@@ -114,13 +117,16 @@ pub(super) fn encode_header(head: &FileHead) -> Bytes {
     bytes.into()
 }
 
-/// The blocks that hold `data`.
-pub(super) fn encode_blocks(data: &[u8]) -> Bytes {
+/// The blocks that hold `data` of a section.
+pub(super) fn encode_blocks(section: SnapshotSection, data: &[u8]) -> Bytes {
     let blocks = data.len().div_ceil(MAX_BLOCK_BYTES);
     let mut bytes = Vec::with_capacity(data.len() + blocks * BLOCK_HEADER_BYTES);
     for block in data.chunks(MAX_BLOCK_BYTES) {
+        let start = bytes.len();
+        bytes.extend_from_slice(&(section as u32).to_le_bytes());
         bytes.extend_from_slice(&(block.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[start..]), block);
+        bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(block);
     }
     bytes.into()
@@ -136,14 +142,16 @@ pub(super) fn encode_footer(data_bytes: u64) -> Bytes {
     bytes.into()
 }
 
-/// Turns the bytes of a snapshot file, handed over in order in pieces of any size, into the host's bytes, and verifies
-/// the header, every block and the footer. Pure: whoever restores reads the file.
+/// Turns the bytes of a snapshot file, handed over in order in pieces of any size, into the bytes of its sections, and
+/// verifies the header, every block and the footer. Pure: whoever restores reads the file.
 #[derive(Debug)]
 pub struct SnapshotReader {
     group: GroupId,
     head: Option<FileHead>,
     /// What has come and is not a whole part yet.
     rest: BytesMut,
+    /// The section of the last block.
+    section: SnapshotSection,
     data_bytes: u64,
     is_complete: bool,
 }
@@ -151,42 +159,53 @@ pub struct SnapshotReader {
 impl SnapshotReader {
     /// Reads a snapshot of this group from its first byte.
     pub fn new(group: GroupId) -> Self {
-        Self { group, head: None, rest: BytesMut::new(), data_bytes: 0, is_complete: false }
+        let section = SnapshotSection::Sessions;
+        Self { group, head: None, rest: BytesMut::new(), section, data_bytes: 0, is_complete: false }
     }
 
-    /// Takes the next bytes of the file and gives the host's bytes that they complete, block by block.
+    /// Takes the next bytes of the file and gives the bytes of its sections that they complete, block by block.
     ///
     /// # Errors
     /// Says what is damaged. What earlier calls gave was whole, but the snapshot is not.
-    pub fn push(&mut self, bytes: Bytes) -> Result<Vec<Bytes>, SnapshotError> {
+    pub fn push(&mut self, bytes: Bytes) -> Result<Vec<(SnapshotSection, Bytes)>, SnapshotError> {
         self.rest.extend_from_slice(&bytes);
         let mut blocks = Vec::new();
         if self.head.is_none() && !self.read_header()? {
             return Ok(blocks);
         }
         while !self.is_complete {
-            let Some(length) = self.rest.get(..4).map(|bytes| u32_at(bytes, 0) as usize) else { break };
-            if length == 0 {
-                if self.rest.len() < FOOTER_BYTES {
+            let Some(kind) = self.rest.get(..4).map(|bytes| u32_at(bytes, 0)) else { break };
+            let section = match kind {
+                0 if self.rest.len() < FOOTER_BYTES => break,
+                0 => {
+                    self.read_footer()?;
                     break;
                 }
-                self.read_footer()?;
-                break;
+                1 => SnapshotSection::Sessions,
+                2 => SnapshotSection::Host,
+                _ => return Err(self.damaged("a block is of no section that is known here")),
+            };
+            if section < self.section {
+                return Err(self.damaged("its sections are out of order"));
             }
-            if length > MAX_BLOCK_BYTES {
-                return Err(self.damaged("a block is longer than any"));
+            self.section = section;
+            let Some(length) = self.rest.get(..8).map(|bytes| u32_at(bytes, 4) as usize) else { break };
+            if length == 0 || length > MAX_BLOCK_BYTES {
+                return Err(self.damaged("a block is empty, or longer than any"));
             }
             if self.rest.len() < BLOCK_HEADER_BYTES + length {
                 break;
             }
             let mut block = self.rest.split_to(BLOCK_HEADER_BYTES + length).freeze();
-            let crc = u32_at(&block, 4);
+            let (head, crc) = (crc32c::crc32c(&block[..8]), u32_at(&block, 8));
             block = block.slice(BLOCK_HEADER_BYTES..);
-            if crc32c::crc32c(&block) != crc {
+            if crc32c::crc32c_append(head, &block) != crc {
                 return Err(self.damaged("a block's checksum does not fit"));
             }
-            self.data_bytes += length as u64;
-            blocks.push(block);
+            if section == SnapshotSection::Host {
+                self.data_bytes += length as u64;
+            }
+            blocks.push((section, block));
         }
         if self.is_complete && !self.rest.is_empty() {
             return Err(self.damaged("bytes follow its footer"));

@@ -14,7 +14,9 @@ use super::snapshot_file::{
     FileHead, SnapshotKey, SnapshotReader, encode_blocks, encode_footer, encode_header, incoming_name, snapshot_name,
 };
 use super::work::{Purpose, StoringStep};
-use crate::types::{DiskDone, DiskError, DiskStep, DiskWork, FileName, GroupId, Position, SnapshotMeta};
+use crate::types::{
+    DiskDone, DiskError, DiskStep, DiskWork, FileName, GroupId, Position, SnapshotMeta, SnapshotSection,
+};
 
 /// How much is read back at once, in bytes.
 const VERIFY_BYTES: u64 = 1 << 20;
@@ -75,12 +77,14 @@ impl Storage {
         self.begin_storing(group, SnapshotOrigin::Host, head.position, None, header);
     }
 
-    /// The next bytes of the host's snapshot: [`StorageEvent::SnapshotProgress`] follows, once a call. Dropped where none is under
-    /// way any more.
-    pub fn snapshot_chunk(&mut self, group: GroupId, bytes: Bytes) {
+    /// The next bytes of this server's own snapshot, section by section: [`StorageEvent::SnapshotProgress`] follows, once a
+    /// call. Dropped where none is under way any more.
+    pub fn snapshot_chunk(&mut self, group: GroupId, section: SnapshotSection, bytes: Bytes) {
         let Some(storing) = self.snapshots.storing.get_mut(&(group, SnapshotOrigin::Host)) else { return };
-        storing.data_bytes += bytes.len() as u64;
-        self.store(group, SnapshotOrigin::Host, encode_blocks(&bytes));
+        if section == SnapshotSection::Host {
+            storing.data_bytes += bytes.len() as u64;
+        }
+        self.store(group, SnapshotOrigin::Host, encode_blocks(section, &bytes));
     }
 
     /// The host's snapshot is complete: [`StorageEvent::SnapshotStored`] follows.

@@ -17,5 +17,5 @@ pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Propo
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};
 pub use message::{AppendOutcome, Message};
 pub use session::{Session, SessionId, SessionKey};
-pub use snapshot::SnapshotMeta;
+pub use snapshot::{SnapshotMeta, SnapshotSection};
 pub use time::{LogTime, Time};

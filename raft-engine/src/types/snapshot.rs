@@ -4,6 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Configuration, LogTime, Position};
 
+/// Whose bytes a part of a snapshot is. Sections come in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum SnapshotSection {
+    /// The engine's table of sessions.
+    Sessions = 1,
+    /// The host's state.
+    Host = 2,
+}
+
 /// A snapshot's place in the log and what must outlive the entries that it replaces.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SnapshotMeta {

@@ -42,6 +42,8 @@ pub(super) struct Copy {
     pub(super) configuration_index: Index,
     /// The last entry handed to the host of the present process.
     pub(super) handed: Index,
+    /// What that host held by itself when it started.
+    pub(super) held: Index,
     /// The highest term that the server ever named to others as its own.
     pub(super) said_term: Term,
     log: Log,
@@ -62,6 +64,7 @@ impl Copy {
         self.view = None;
         self.configuration_index = 0;
         self.handed = 0;
+        self.held = 0;
         self.is_unproven = false;
     }
 

@@ -17,7 +17,7 @@ use self::copy::Copy;
 use self::record::Record;
 use super::history::History;
 use crate::driver::Role;
-use crate::types::{Configuration, Entry, EntryKind, FIRST_INDEX, Index, Position, ServerId, Term};
+use crate::types::{Configuration, Entry, EntryKind, FIRST_INDEX, Index, Position, ServerId, SessionKey, Term};
 
 /// A rule that was broken, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,6 +158,7 @@ impl Invariants {
     /// The host of a started group says what it has applied.
     pub fn started(&mut self, server: usize, applied: Index) {
         self.copies[server].handed = applied;
+        self.copies[server].held = applied;
     }
 
     /// A server's directory is emptied: with the group formed, it may never take part again under its id.
@@ -207,7 +208,7 @@ impl Invariants {
         for index in copy.update(server, view, entry, &self.record)? {
             let (previous, id) = (copy.term_at(index - 1), copy.entry(index).expect("it was just appended"));
             self.record.saw(server, index, previous, id)?;
-            if id.kind == EntryKind::Command {
+            if matches!(id.kind, EntryKind::Command | EntryKind::SessionCommand) {
                 history.appended(id.payload_crc)?;
             }
         }
@@ -345,7 +346,7 @@ impl Invariants {
 
     fn in_bounds(&self, server: usize, view: &View) -> Checked {
         // A host with state of its own has applied what nobody handed to it.
-        let fits = (view.applied <= view.delivered || view.delivered == 0)
+        let fits = view.applied <= view.delivered.max(self.copies[server].held)
             && view.delivered <= view.commit
             && view.commit <= view.last.index
             && view.base.index <= view.last.index;
@@ -408,6 +409,33 @@ impl Invariants {
             return Ok(());
         }
         self.record.state(server, index, digest, is_restored)
+    }
+
+    /// A server's sessions were taken through `index`, and have these digests: of what decides, and of all, where its host
+    /// knows what it answered.
+    pub fn sessions(
+        &mut self,
+        server: usize,
+        index: Index,
+        decisions: u32,
+        replies: Option<u32>,
+        is_restored: bool,
+    ) -> Checked {
+        if index == FIRST_INDEX && !self.takes_part(server) {
+            return Ok(());
+        }
+        self.record.sessions(server, index, (decisions, replies), is_restored)
+    }
+
+    /// A host applies a command of a session, by the entry at `index`, and answers.
+    pub fn effect(&mut self, server: usize, key: SessionKey, index: Index, reply: &[u8]) -> Checked {
+        self.record.effect(server, key, index, reply)
+    }
+
+    /// A client is told that its command was applied, as the entry at `index`; and the reply, where it is said to have been
+    /// applied before.
+    pub fn answered(&self, server: usize, key: SessionKey, index: Index, reply: Option<&[u8]>) -> Checked {
+        self.record.answered(server, key, index, reply)
     }
 
     /// A server gives its vote, to itself or another.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{EntryId, Violation, broken};
-use crate::types::{EntryKind, FIRST_INDEX, Index, Term};
+use crate::types::{EntryKind, FIRST_INDEX, Index, SessionId, SessionKey, Term};
+
+const SESSION_RULE: &str = "sessions give one effect and one reply";
 
 /// The most that a server may hold, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +34,10 @@ pub(super) struct Record {
     committed: Vec<(EntryId, Term)>,
     /// The digest of the state after each index.
     states: BTreeMap<Index, u64>,
+    /// The digests of the sessions after some indexes.
+    sessions: BTreeMap<Index, (u32, Option<u32>)>,
+    /// Commands of sessions by session and sequence: the entry that was applied, and the reply.
+    effects: BTreeMap<(SessionId, u64), (Index, Vec<u8>)>,
 }
 
 impl Record {
@@ -136,6 +142,66 @@ impl Record {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// The sessions of a server have reached an index.
+    pub(super) fn sessions(
+        &mut self,
+        server: usize,
+        index: Index,
+        digests: (u32, Option<u32>),
+        is_restored: bool,
+    ) -> Result<(), Violation> {
+        match self.sessions.get(&index) {
+            // Who took the snapshot had taken its sessions through the same index.
+            None if is_restored => broken(
+                "a snapshot equals the replay of its prefix",
+                format!("server {server} restores sessions at {index}, which no server ever had there"),
+            ),
+            None => {
+                self.sessions.insert(index, digests);
+                Ok(())
+            }
+            Some(&other) if other != digests => broken(
+                if is_restored {
+                    "a snapshot equals the replay of its prefix"
+                } else {
+                    "equal logs make equal sessions"
+                },
+                format!("server {server} has sessions {digests:x?} at {index}; another had {other:x?}"),
+            ),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A host applies a command of a session.
+    pub(super) fn effect(
+        &mut self,
+        server: usize,
+        key: SessionKey,
+        index: Index,
+        reply: &[u8],
+    ) -> Result<(), Violation> {
+        let effect = self.effects.entry((key.session, key.sequence)).or_insert_with(|| (index, reply.to_vec()));
+        if (effect.0, &effect.1[..]) == (index, reply) {
+            return Ok(());
+        }
+        broken(SESSION_RULE, format!("server {server} applies {key:?} at {index}; it was applied at {}", effect.0))
+    }
+
+    /// A client is told that a command of its session was applied.
+    pub(super) fn answered(
+        &self,
+        server: usize,
+        key: SessionKey,
+        index: Index,
+        reply: Option<&[u8]>,
+    ) -> Result<(), Violation> {
+        let effect = self.effects.get(&(key.session, key.sequence));
+        if effect.is_some_and(|effect| effect.0 == index && reply.is_none_or(|reply| reply == effect.1)) {
+            return Ok(());
+        }
+        broken(SESSION_RULE, format!("server {server} answers {key:?} as applied at {index}; it was {effect:?}"))
     }
 
     /// A state machine has reached an index.

@@ -8,6 +8,7 @@ use super::super::history::Request;
 use super::super::trace::Kind;
 use super::{Checked, Phase, What, World, group_id};
 use crate::driver::{Consistency, Event, Proposal, Ticket};
+use crate::types::{Proposed, SessionKey};
 
 impl World {
     /// A client asks some server for something, and the next one is scheduled.
@@ -34,7 +35,7 @@ impl World {
         }
     }
 
-    fn is_up(&self, server: usize, group: usize) -> bool {
+    pub(super) fn is_up(&self, server: usize, group: usize) -> bool {
         self.servers[server].process.as_ref().is_some_and(|process| process.started[group])
     }
 
@@ -46,21 +47,21 @@ impl World {
         let mut proposals = Vec::with_capacity(count);
         let (mut first_tag, mut total) = (0, 0);
         for _ in 0..count {
-            let (data, payload_crc) = self.command();
+            let (proposed, payload_crc) = self.command(None);
             let epoch = self.servers[server].epoch;
             let tag = self.history.begin(group, server, epoch, Request::Propose { payload_crc });
             if proposals.is_empty() {
                 first_tag = tag;
             }
-            total += data.len() as u64;
-            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, proposed: data.into() });
+            total += proposed.payload.len() as u64;
+            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, proposed });
         }
         self.note(server, Kind::Propose, [count as u64, first_tag, group as u64 + 1, total]);
         self.feed(server, Event::Propose { group: group_id(group), proposals })
     }
 
-    /// A command whose CRC tells it from all others.
-    fn command(&mut self) -> (Bytes, u32) {
+    /// A command, of a session or not, whose CRC tells it from all others; a retry too, so that a log shows which is which.
+    pub(super) fn command(&mut self, key: Option<&SessionKey>) -> (Proposed, u32) {
         let most = self.profile.max_command_bytes;
         let is_long = self.rng.u8(..if most > 100_000 { 24 } else { 4 }) == 0;
         let length = 9 + self.rng.usize(..=if is_long { most - 9 } else { most.min(200) - 9 });
@@ -69,9 +70,13 @@ impl World {
         loop {
             data[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
             data[8] = self.rng.u8(..);
-            let payload_crc = crc32c::crc32c(&data);
+            let proposed = match key {
+                Some(key) => Proposed::in_session(key, &data),
+                None => Bytes::copy_from_slice(&data).into(),
+            };
+            let payload_crc = crc32c::crc32c(&proposed.payload);
             if self.history.is_new(payload_crc) {
-                return (Bytes::from(data), payload_crc);
+                return (proposed, payload_crc);
             }
         }
     }

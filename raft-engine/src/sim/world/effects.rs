@@ -57,7 +57,10 @@ impl World {
                     _ => return Err(Violation::new("nothing is handed over in vain", "an empty batch".into())),
                 };
                 self.note(server, Kind::Apply, [group.0, first, last, tickets.len() as u64]);
-                self.invariants[group_at(group)].handed(server, &entries)?;
+                let held =
+                    self.servers[server].process.as_ref().map_or(0, |process| process.hosts[group_at(group)].held);
+                let known = entries.partition_point(|entry| entry.index <= held);
+                self.invariants[group_at(group)].handed(server, &entries[known..])?;
                 let (entries, tickets) = (VecDeque::from(entries), VecDeque::from(tickets));
                 self.host_task(server, group, Task::Apply { entries, tickets, done: 0 });
             }
@@ -87,7 +90,11 @@ impl World {
             Effect::Restore { group, file, meta } => {
                 self.note(server, Kind::Restore, [group.0, meta.position.index]);
                 self.invariants[group_at(group)].restoring(server, meta.position.index)?;
-                self.host_task(server, group, Task::Restore { file, meta });
+                self.host_task(server, group, Task::Restore { file, meta, with_host: true });
+            }
+            Effect::RestoreSessions { group, file, meta } => {
+                self.note(server, Kind::RestoreSessions, [group.0, meta.position.index]);
+                self.host_task(server, group, Task::Restore { file, meta, with_host: false });
             }
             Effect::Started { group, result } => return self.started(server, group, result),
             Effect::Notice(notice) => return self.notice(server, notice),

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::super::disk::VisibleFiles;
 use super::super::history::{Ended, Request};
-use super::super::host::{Source, State, Task};
+use super::super::host::{Host, Source, State, Task};
 use super::super::invariants::Violation;
 use super::super::trace::Kind;
 use super::{Checked, What, World, group_at, group_id};
-use crate::driver::{Event, SnapshotReader, Ticket};
-use crate::types::{FileName, GroupId, ReadFiles, SnapshotMeta};
+use crate::driver::{Event, Fate, SessionsReader, SnapshotReader, Ticket};
+use crate::types::{Entry, EntryKind, FileName, GroupId, ReadFiles, SessionKey, SnapshotMeta, SnapshotSection};
 
 impl World {
     /// Queues a task of a group's host.
@@ -40,7 +40,7 @@ impl World {
         let Some(task) = host.tasks.pop_front() else { return Ok(()) };
         match task {
             Task::Apply { .. } => self.apply(server, group, task)?,
-            Task::Restore { file, meta } => self.restore(server, group, &file, &meta)?,
+            Task::Restore { file, meta, with_host } => self.restore(server, group, &file, &meta, with_host)?,
             Task::BeginSnapshot { index } => {
                 if host.state.applied != index {
                     return Err(Violation::new(
@@ -48,11 +48,10 @@ impl World {
                         format!("server {server} begins at {index}, and its host is at {}", host.state.applied),
                     ));
                 }
-                let source = Source::new(
-                    &self.servers[server].process.as_ref().expect("it runs").hosts[group].state,
-                    &mut self.rng,
-                );
-                self.process(server, epoch).expect("it runs").hosts[group].source = Some(source);
+                let this = &mut self.servers[server];
+                let host = &mut this.process.as_mut().expect("it runs").hosts[group];
+                let sessions = host.sessions.freeze();
+                host.source = Some(Source::new(&host.state, sessions, &mut self.rng));
             }
             Task::SnapshotMore => {
                 let Some(mut source) = host.source.take() else {
@@ -61,10 +60,10 @@ impl World {
                         format!("server {server}"),
                     ));
                 };
-                let (bytes, is_last) = source.next(&mut self.rng);
+                let (section, bytes, is_last) = source.next(&mut self.rng);
                 self.process(server, epoch).expect("it runs").hosts[group].source = Some(source);
                 self.note(server, Kind::SnapshotChunk, [group as u64 + 1, bytes.len() as u64, u64::from(is_last)]);
-                self.feed(server, Event::SnapshotChunk { group: group_id(group), bytes, is_last })?;
+                self.feed(server, Event::SnapshotChunk { group: group_id(group), section, bytes, is_last })?;
             }
             Task::ReleaseSnapshot => host.source = None,
         }
@@ -76,26 +75,33 @@ impl World {
         let Task::Apply { mut entries, mut tickets, mut done } = task else { return Ok(()) };
         let count = if self.rng.u8(..4) == 0 { self.rng.usize(1..=entries.len()) } else { entries.len() };
         let now_done: Vec<_> = entries.drain(..count).collect();
-        let mut applied = 0;
-        for entry in now_done {
-            let Some(process) = &mut self.servers[server].process else { return Ok(()) };
-            let state = &mut process.hosts[group].state;
-            state.apply(&entry);
-            applied = entry.index;
-            let digest = state.digest();
-            self.invariants[group].state(server, entry.index, digest, false)?;
+        let fates = self.apply_entries(server, group, now_done.clone())?;
+        let applied = now_done.last().map_or(0, |entry| entry.index);
+        for (entry, fate) in now_done.iter().zip(fates) {
             if let Some(&(position, ticket)) = tickets.front()
                 && position == done
             {
                 tickets.pop_front();
-                let expected = Request::Propose { payload_crc: entry.payload_crc };
+                let expected = match entry.kind {
+                    EntryKind::Command | EntryKind::SessionCommand => {
+                        Request::Propose { payload_crc: entry.payload_crc }
+                    }
+                    _ => Request::Session,
+                };
                 if self.history.request(ticket.tag) != Some(expected) {
                     return Err(Violation::new(
                         "a ticket comes back with its own entry",
                         format!("server {server}: ticket {} with entry {}", ticket.tag, entry.index),
                     ));
                 }
-                self.end_request(server, group_id(group), ticket, Ended::Applied(entry.index))?;
+                self.answer_session(server, group, ticket.tag, entry, &fate)?;
+                let ended = match fate {
+                    Fate::Applied(_) => Ended::Applied(entry.index),
+                    Fate::Done(position) => Ended::Applied(position.index),
+                    Fate::Repeated(reply) => Ended::Applied(reply.position.index),
+                    Fate::Forgotten | Fate::Expired | Fate::Unsettled => Ended::Unknown,
+                };
+                self.end_request(server, group_id(group), ticket, ended)?;
             }
             done += 1;
         }
@@ -119,13 +125,61 @@ impl World {
         self.feed(server, Event::Applied { group: group_id(group), index: applied })
     }
 
-    fn restore(&mut self, server: usize, group: usize, file: &FileName, meta: &SnapshotMeta) -> Checked {
+    /// Takes entries through the sessions, and what these leave to the state machine. What became of each.
+    fn apply_entries(&mut self, server: usize, group: usize, entries: Vec<Entry>) -> Checked<Vec<Fate>> {
+        let Some(process) = &mut self.servers[server].process else { return Ok(Vec::new()) };
+        let Host { state, sessions, reached, held, .. } = &mut process.hosts[group];
+        let (first, count) = (entries[0].index, entries.len());
+        if first != *reached + 1 {
+            let what = format!("server {server}: {first} after {reached}");
+            return Err(Violation::new("sessions are taken through every entry, in order", what));
+        }
+        *reached += count as u64;
+        let keys: Vec<_> = entries.iter().map(session_key).collect();
+        let ended = sessions.ended();
+        let (mut admitted, steps) = sessions.admit(entries, *held);
+        let mut answers = Vec::with_capacity(admitted.commands.len());
+        for (position, key) in keys.into_iter().enumerate() {
+            let index = first + position as u64;
+            match admitted.fate(position) {
+                Fate::Applied(at) => {
+                    let answer = state.apply(&admitted.commands[at]);
+                    if let Some(key) = key {
+                        self.coverage.session_commands_applied += 1;
+                        self.invariants[group].effect(server, key, index, &answer)?;
+                    }
+                    answers.push(answer);
+                }
+                _ if index > *held => state.applied = index,
+                _ => continue,
+            }
+            self.invariants[group].state(server, index, state.digest(), false)?;
+        }
+        let applied = answers.len();
+        sessions.settle(&mut admitted, steps, applied, |at| &answers[at]);
+        self.coverage.sessions_expired += sessions.ended().0 - ended.0;
+        self.coverage.sessions_evicted += sessions.ended().1 - ended.1;
+        // A host that held its state does not know what it answered.
+        let (decisions, replies) = sessions.digests();
+        let replies = Some(replies).filter(|_| !self.profile.durable_host);
+        self.invariants[group].sessions(server, *reached, decisions, replies, false)?;
+        Ok((0..count).map(|position| admitted.fate(position)).collect())
+    }
+
+    fn restore(
+        &mut self,
+        server: usize,
+        group: usize,
+        file: &FileName,
+        meta: &SnapshotMeta,
+        with_host: bool,
+    ) -> Checked {
         let index = meta.position.index;
         let failed =
             |why: String| Err(Violation::new("a snapshot handed over is whole", format!("server {server}: {why}")));
         let mut files = VisibleFiles(&self.servers[server].disk);
         let mut reader = SnapshotReader::new(group_id(group));
-        let (mut offset, mut bytes) = (0, Vec::new());
+        let (mut offset, mut bytes, mut sessions) = (0, Vec::new(), SessionsReader::default());
         loop {
             let piece = match files.read(file, offset, 40_000) {
                 Ok(piece) => piece,
@@ -135,9 +189,19 @@ impl World {
                 break;
             }
             offset += piece.len() as u64;
-            match reader.push(piece) {
-                Ok(blocks) => blocks.iter().for_each(|block| bytes.extend_from_slice(block)),
+            let blocks = match reader.push(piece) {
+                Ok(blocks) => blocks,
                 Err(error) => return failed(error.to_string()),
+            };
+            for (section, block) in blocks {
+                match section {
+                    SnapshotSection::Host => bytes.extend_from_slice(&block),
+                    SnapshotSection::Sessions => {
+                        if let Err(error) = sessions.push(&block) {
+                            return failed(error.to_string());
+                        }
+                    }
+                }
             }
         }
         if let Err(error) = reader.finish() {
@@ -146,18 +210,29 @@ impl World {
         let Some(state) = State::from_bytes(&bytes).filter(|state| state.applied == index) else {
             return failed(format!("its bytes are not those of a state at {index}"));
         };
+        let mut sessions = match sessions.finish() {
+            Ok(sessions) => sessions,
+            Err(error) => return failed(error.to_string()),
+        };
         self.invariants[group].state(server, index, state.digest(), true)?;
+        let (decisions, replies) = sessions.digests();
+        let replies = Some(replies).filter(|_| !self.profile.durable_host);
+        self.invariants[group].sessions(server, index, decisions, replies, true)?;
+        self.coverage.sessions_restored += sessions.len() as u64;
         let this = &mut self.servers[server];
         let Some(process) = &mut this.process else { return Ok(()) };
         let host = &mut process.hosts[group];
-        if host.state.applied == 0 {
-            self.coverage.snapshots_restored_at_start += 1;
-        } else {
-            self.coverage.snapshots_installed += 1;
-        }
-        host.state = state;
-        if self.profile.durable_host {
-            this.saved[group] = host.state.clone();
+        (host.sessions, host.reached) = (sessions, index);
+        if with_host {
+            if host.state.applied == 0 {
+                self.coverage.snapshots_restored_at_start += 1;
+            } else {
+                self.coverage.snapshots_installed += 1;
+            }
+            host.state = state;
+            if self.profile.durable_host {
+                this.saved[group] = host.state.clone();
+            }
         }
         self.note(server, Kind::Restored, [group as u64 + 1, index]);
         self.answer_reads(server, group)?;
@@ -176,4 +251,9 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The key of a command of a session.
+fn session_key(entry: &Entry) -> Option<SessionKey> {
+    (entry.kind == EntryKind::SessionCommand).then(|| SessionKey::read(&entry.payload)).flatten()
 }

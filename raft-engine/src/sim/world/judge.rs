@@ -237,7 +237,7 @@ impl World {
                 &mut coverage.reads_refused
             }
             (Request::Snapshot, Ended::Applied(_)) => &mut coverage.snapshots_taken,
-            (Request::Snapshot, _) => return,
+            (Request::Session | Request::Snapshot, _) => return,
             (Request::Change, Ended::Applied(_)) => &mut coverage.changes_done,
             (Request::Change, Ended::NotApplied) => &mut coverage.changes_not_done,
             (Request::Change, Ended::Unknown) => &mut coverage.changes_unknown,

@@ -11,7 +11,9 @@ mod judge;
 mod liveness;
 mod operators;
 mod process;
+mod sessions;
 
+use self::sessions::Client;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,6 +74,8 @@ pub(super) enum What {
     Request,
     /// An operator does.
     Operate,
+    /// One that has a session does.
+    SessionRequest,
     /// A fault comes.
     Fault,
     /// Faults end.
@@ -142,6 +146,10 @@ pub(super) struct World {
     servers: Vec<Server>,
     invariants: Vec<Invariants>,
     history: History,
+    /// Clients with sessions.
+    clients: Vec<Client>,
+    /// Which of them made a request, by its tag.
+    asked: BTreeMap<u64, usize>,
     /// Who seems to lead each group.
     leaders: Vec<Option<usize>>,
     phase: Phase,
@@ -211,6 +219,8 @@ impl World {
                 .map(|_| Invariants::new(profile.servers, profile.initial, limits))
                 .collect(),
             history: History::default(),
+            clients: (0..profile.session_clients).map(|client| Client::new(client % profile.groups)).collect(),
+            asked: BTreeMap::new(),
             leaders: vec![None; profile.groups],
             phase: Phase::Faults,
             proofs: vec![None; profile.groups],
@@ -242,6 +252,9 @@ impl World {
         self.queue.after(Duration::from_millis(200), What::Request);
         if self.profile.has_operator() {
             self.queue.after(Duration::from_millis(500), What::Operate);
+        }
+        if !self.clients.is_empty() {
+            self.queue.after(Duration::from_millis(250), What::SessionRequest);
         }
         self.queue.after(self.profile.faults_end, What::FaultsEnd);
     }
@@ -319,6 +332,7 @@ impl World {
             }
             What::Request => self.request(),
             What::Operate => self.operate(),
+            What::SessionRequest => self.session_request(),
             What::Fault => self.fault(),
             What::FaultsEnd => {
                 self.faults_end();

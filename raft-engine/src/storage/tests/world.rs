@@ -11,7 +11,7 @@ use crate::storage::{
 };
 use crate::types::{
     ClusterId, Configuration, DiskDone, DiskStep, DiskWork, DiskWorkId, Entry, EntryKind, GroupId, GroupSettings,
-    HardState, Index, Lineage, LogTime, Position, ServerId, SnapshotMeta,
+    HardState, Index, Lineage, LogTime, Position, ServerId, SnapshotMeta, SnapshotSection,
 };
 
 pub(super) fn options() -> StorageOptions {
@@ -305,7 +305,7 @@ impl World {
         (self.disk, self.history, self.written)
     }
 
-    /// Stores and marks a snapshot of the group at `index`, whose state is `data`.
+    /// Stores and marks a snapshot of the group at `index`, whose sessions and state are `data`, twice.
     pub(super) fn begin_snapshot(&mut self, group: GroupId, index: Index, data: &[u8]) {
         let log = self.group(group);
         let at = log.entries[&index].clone();
@@ -318,8 +318,10 @@ impl World {
             lineage: LINEAGE,
         };
         self.storage.begin_snapshot(group, head);
-        for chunk in data.chunks(1000) {
-            self.storage.snapshot_chunk(group, Bytes::copy_from_slice(chunk));
+        for section in [SnapshotSection::Sessions, SnapshotSection::Host] {
+            for chunk in data.chunks(1000) {
+                self.storage.snapshot_chunk(group, section, Bytes::copy_from_slice(chunk));
+            }
         }
         self.storage.finish_snapshot(group);
     }
