@@ -241,6 +241,18 @@ const char *raft_library_version_text(void);
 /** The request was cancelled, and nothing is left of it. */
 #define RAFT_ERR_CANCELLED (-31)
 
+/**
+ * The session expired, was ended, or never was. The command was not applied now; while there was the session it may have
+ * been. Nothing more can be asked in that session.
+ */
+#define RAFT_ERR_SESSION_EXPIRED (-32)
+
+/**
+ * The command of the session was applied before, or its client said since that it needs no answer; what the answer was
+ * is not kept any more.
+ */
+#define RAFT_ERR_REPLY_FORGOTTEN (-33)
+
 /** No request was made: the call itself failed, or the status is not about a request. */
 #define RAFT_OUTCOME_NONE 0
 
@@ -913,18 +925,22 @@ typedef struct raft_item {
     const uint8_t *data;
     /** How many; at most the setting `max_entry_bytes`. */
     size_t length;
-    /** Zero: reserved for exactly-once sessions. */
+    /** The session that it belongs to (raft_group_open_session); 0: to none, and then so are the next two fields. */
     uint64_t session;
-    /** Zero: reserved for exactly-once sessions. */
+    /** Which of the session's commands it is. The same command has the same number whenever it is proposed again. */
     uint64_t sequence;
+    /**
+     * The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0: any.
+     */
+    uint64_t lowest_outstanding;
     /** Zero. */
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 } raft_item;
 
 /**
  * Proposes an array of items, as one batch and in this order, and returns without waiting for them.
  *
- * All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
+ * Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
  * Items that are not accepted have no completion: they are certainly not applied. That this server does not lead,
  * comes as a completion.
  *
@@ -995,6 +1011,110 @@ uint64_t raft_result_term(const raft_result *result);
 
 /** Releases a result. NULL is allowed. Any thread. Does not block. */
 void raft_result_free(raft_result *result);
+
+/* ---- Sessions ---------------------------------------------------------------------------------------------------- */
+
+/**
+ * Opens a session, under which commands that are proposed again are applied once, and waits until it is open.
+ *
+ * A session is a number, which is never used again in its group. Give it with each item, and number the items of a
+ * session from 1; then an item that ended as unknown may be proposed again, at any server of the group, with the same
+ * `session` and `sequence`: it is applied once, and every proposal of it that ends as applied has the first one's
+ * result, index and term. A client tells in `lowest_outstanding` which answers it has, so that they can be forgotten.
+ *
+ * A session ends when it is ended, when nobody uses it for as long as the group's settings say, or when others are
+ * opened and it is the one used least recently. A command of one that has ended is not applied, and ends as unknown:
+ * RAFT_ERR_SESSION_EXPIRED.
+ *
+ * - `timeout_ms`: how long to wait; -1 waits without limit. Where the outcome is unknown, open another one.
+ * - `session`: receives the session's number; 0 on failure.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_propose_wait, but for RAFT_ERR_TOO_LARGE.
+ */
+int32_t raft_group_open_session(raft_group *group,
+                                int64_t timeout_ms,
+                                uint64_t *session,
+                                raft_error **error);
+
+/**
+ * As raft_group_open_session, without waiting: the session's number is the completion's `index`.
+ *
+ * - `tag`: comes back with the completion.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED, RAFT_ERR_FORKED.
+ */
+int32_t raft_group_open_session_submit(raft_group *group,
+                                       uint64_t tag,
+                                       raft_error **error);
+
+/**
+ * Uses a session without a command, so that it does not expire, and waits until that is done.
+ *
+ * - `timeout_ms`: how long to wait; -1 waits without limit. It may be done again, whatever the outcome.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_open_session, RAFT_ERR_SESSION_EXPIRED.
+ */
+int32_t raft_group_renew_session(raft_group *group,
+                                 uint64_t session,
+                                 int64_t timeout_ms,
+                                 raft_error **error);
+
+/**
+ * As raft_group_renew_session, without waiting.
+ *
+ * - `tag`: comes back with the completion.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: those of raft_group_open_session_submit.
+ */
+int32_t raft_group_renew_session_submit(raft_group *group,
+                                        uint64_t tag,
+                                        uint64_t session,
+                                        raft_error **error);
+
+/**
+ * Ends a session, if it has not ended, and waits until that is done.
+ *
+ * - `timeout_ms`: how long to wait; -1 waits without limit. It may be done again, whatever the outcome.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_open_session.
+ */
+int32_t raft_group_close_session(raft_group *group,
+                                 uint64_t session,
+                                 int64_t timeout_ms,
+                                 raft_error **error);
+
+/**
+ * As raft_group_close_session, without waiting.
+ *
+ * - `tag`: comes back with the completion.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: those of raft_group_open_session_submit.
+ */
+int32_t raft_group_close_session_submit(raft_group *group,
+                                        uint64_t tag,
+                                        uint64_t session,
+                                        raft_error **error);
+
+/**
+ * As raft_group_propose_wait, for an item that may belong to a session.
+ *
+ * - `item`: borrowed for the call. Its tag is not looked at.
+ * - `timeout_ms`, `out`: as there. Where the outcome is unknown, an item of a session may be proposed again.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks.
+ * Errors: those of raft_group_propose_wait, RAFT_ERR_SESSION_EXPIRED, RAFT_ERR_REPLY_FORGOTTEN.
+ */
+int32_t raft_group_propose_item_wait(raft_group *group,
+                                     const raft_item *item,
+                                     int64_t timeout_ms,
+                                     raft_result **out,
+                                     raft_error **error);
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 

@@ -19,6 +19,7 @@ mod live;
 pub mod propose;
 pub mod read;
 pub mod server;
+pub mod session;
 pub mod snapshot;
 pub mod start;
 pub mod state_machine;

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use bytes::Bytes;
-use raft_engine::server::{Item, Polled};
+use raft_engine::server::{Item, Polled, SessionId, SessionKey};
 
 use crate::call::{accessor, argument, array, entry, refuse_in_callback, store, timeout};
 use crate::completion;
@@ -26,17 +26,19 @@ pub struct raft_item {
     pub data: *const u8,
     /// How many; at most the setting `max_entry_bytes`.
     pub length: usize,
-    /// Zero: reserved for exactly-once sessions.
+    /// The session that it belongs to (raft_group_open_session); 0: to none, and then so are the next two fields.
     pub session: u64,
-    /// Zero: reserved for exactly-once sessions.
+    /// Which of the session's commands it is. The same command has the same number whenever it is proposed again.
     pub sequence: u64,
+    /// The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0: any.
+    pub lowest_outstanding: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 /// Proposes an array of items, as one batch and in this order, and returns without waiting for them.
 ///
-/// All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
+/// Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
 /// Items that are not accepted have no completion: they are certainly not applied. That this server does not lead,
 /// comes as a completion.
 ///
@@ -264,6 +266,36 @@ fn reserve<T>(length: usize) -> Result<Vec<T>, Failure> {
     Ok(all)
 }
 
+fn check_session(position: usize, item: &raft_item) -> Result<(), Failure> {
+    if item.session == 0 && (item.sequence != 0 || item.lowest_outstanding != 0) {
+        return Err(argument(format!("item {position} has a sequence, and no session that it is of")));
+    }
+    if item.reserved != [0; 2] {
+        return Err(argument(format!("item {position}: the reserved fields are 0 in this version")));
+    }
+    Ok(())
+}
+
+/// What an item says of its session, if it is of one.
+fn session_of(item: &raft_item) -> Option<SessionKey> {
+    let &raft_item { session, sequence, lowest_outstanding, .. } = item;
+    (session != 0).then_some(SessionKey { session: SessionId(session), sequence, lowest_outstanding })
+}
+
+/// Copies one item that is proposed alone.
+///
+/// # Safety
+/// `item` and the pointer in it are as the header asks.
+pub(crate) unsafe fn copy_of(group: &LiveGroup, item: *const raft_item) -> Result<Item, Failure> {
+    // SAFETY: the caller vouches for it.
+    let item = &unsafe { array(item, 1, "item") }?[0];
+    refuse_too_large(group, 0, item.length)?;
+    check_session(0, item)?;
+    // SAFETY: the caller vouches for it.
+    let data = copy(unsafe { array(item.data, item.length, "data") }?)?;
+    Ok(Item { tag: item.tag, data, session: session_of(item) })
+}
+
 /// Copies a batch of items into one buffer. Checked as a whole before memory is taken.
 ///
 /// # Safety
@@ -274,11 +306,7 @@ unsafe fn batch(group: &LiveGroup, items: &[raft_item]) -> Result<Vec<Item>, Fai
         refuse_too_large(group, position, item.length)?;
         // SAFETY: the caller vouches for it.
         unsafe { array(item.data, item.length, "data") }?;
-        if item.session != 0 || item.sequence != 0 || item.reserved != [0; 3] {
-            return Err(argument(format!(
-                "item {position}: session, sequence and reserved fields are 0 in this version"
-            )));
-        }
+        check_session(position, item)?;
         total_bytes = total_bytes.saturating_add(item.length);
     }
     let limit = group.server.queue_bytes;
@@ -295,7 +323,7 @@ unsafe fn batch(group: &LiveGroup, items: &[raft_item]) -> Result<Vec<Item>, Fai
     let mut copies = reserve(items.len())?;
     let mut from = 0;
     for item in items {
-        copies.push(Item { tag: item.tag, data: buffer.slice(from..from + item.length), session: None });
+        copies.push(Item { tag: item.tag, data: buffer.slice(from..from + item.length), session: session_of(item) });
         from += item.length;
     }
     assert_eq!(from, buffer.len());

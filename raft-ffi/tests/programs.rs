@@ -28,6 +28,11 @@ fn a_host_dispatches_and_polls_by_itself() {
 }
 
 #[test]
+fn what_is_proposed_again_in_a_session_is_applied_once() {
+    support::run("sessions");
+}
+
+#[test]
 fn a_forked_child_is_refused() {
     support::run("fork");
 }

@@ -10,7 +10,7 @@ use cbindgen::{
 };
 
 /// The sections in order: the file in raft-ffi/src, and the title.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("version", "Version"),
     ("error", "Errors"),
     ("config", "Configuration"),
@@ -19,6 +19,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("state_machine", "State machine"),
     ("start", "Starting a group"),
     ("propose", "Proposing"),
+    ("session", "Sessions"),
     ("read", "Reading"),
     ("snapshot", "Snapshots"),
     ("change", "Changing members and leader"),

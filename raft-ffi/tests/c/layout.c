@@ -94,7 +94,8 @@ AT(raft_item, data, 8);
 AT(raft_item, length, 16);
 AT(raft_item, session, 24);
 AT(raft_item, sequence, 32);
-AT(raft_item, reserved, 40);
+AT(raft_item, lowest_outstanding, 40);
+AT(raft_item, reserved, 48);
 
 SIZE(raft_server_info, 352);
 AT(raft_server_info, size, 0);

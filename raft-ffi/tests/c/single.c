@@ -51,12 +51,12 @@ static void proposing(journal *j) {
         items[i].length = 1;
     }
     /* Nothing is taken of a batch with a bad item. */
-    items[299].session = 1;
+    items[299].sequence = 1;
     FAILS(RAFT_ERR_ARGUMENT, raft_group_propose(group, items, 300, &error));
-    items[299].session = 0;
-    items[299].reserved[2] = 1;
+    items[299].sequence = 0;
+    items[299].reserved[1] = 1;
     FAILS(RAFT_ERR_ARGUMENT, raft_group_propose(group, items, 300, &error));
-    items[299].reserved[2] = 0;
+    items[299].reserved[1] = 0;
     items[299].length = SIZE_MAX;
     FAILS(RAFT_ERR_TOO_LARGE, raft_group_propose(group, items, 300, &error));
     items[299].length = 8388609;
