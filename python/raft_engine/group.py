@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -11,7 +12,18 @@ from . import errors
 from . import _native
 from ._bridge import Bridge, refuse_in_callback
 from ._requests import Awaited, Batch, Futures, Outcome, Waited
-from .types import LINEARIZABLE, Applied, AtLeast, Consistency, Freshness, GroupStatus, Member, Role
+from .types import (
+    LINEARIZABLE,
+    Applied,
+    AtLeast,
+    Consistency,
+    Freshness,
+    GroupStatus,
+    Member,
+    Role,
+    Session,
+    SessionKey,
+)
 
 if TYPE_CHECKING:
     from .server import Server
@@ -19,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["AsyncGroup", "Group"]
 
 Bytes = Union[bytes, bytearray, memoryview]
+
+Keys = Sequence[Optional[SessionKey]]
+
+_NO_SESSION = SessionKey(0, 0, 0)
 
 
 class Group:
@@ -45,32 +61,40 @@ class Group:
 
     # ---- Proposals ----
 
-    def propose(self, data: Bytes, timeout: Optional[float] = None) -> Applied:
-        """Proposes one entry, and waits until it is applied here."""
+    def propose(self, data: Bytes, timeout: Optional[float] = None, *, key: Optional[SessionKey] = None) -> Applied:
+        """Proposes one entry, and waits until it is applied here.
+
+        With the `key` of a session (`Session.next_key`) it is applied once, however often and wherever it is proposed, and
+        every time that it ends as applied it has the first result. So what ended below `Unknown` may be proposed again with
+        its key, but for `SessionExpired` and `ReplyForgotten`.
+        """
         refuse_in_callback("propose")
         batch = Waited(1)
-        self._propose(batch, [data])
+        self._propose(batch, [data], _keys(key))
         return one(batch.wait(timeout))
 
-    def propose_many(self, items: Iterable[Bytes], timeout: Optional[float] = None) -> list[Outcome]:
+    def propose_many(
+        self, items: Iterable[Bytes], timeout: Optional[float] = None, *, keys: Keys = ()
+    ) -> list[Outcome]:
         """Proposes a batch by one call of the engine, and waits until every entry of it has ended.
 
         Gives one outcome an item, in order: an `Applied`, or the exception that `propose` would raise, not raised. Raises
-        where the batch was refused as a whole: then nothing of it was submitted.
+        where the batch was refused as a whole: then nothing of it was submitted. `keys` has one an item, or None for what is
+        of no session; or nothing at all.
         """
         refuse_in_callback("propose_many")
         items = list(items)
         batch = Waited(len(items))
         if items:
-            self._propose(batch, items)
+            self._propose(batch, items, keys)
             return batch.wait(timeout)
         return []
 
-    def submit(self, data: Bytes) -> Future[Applied]:
+    def submit(self, data: Bytes, *, key: Optional[SessionKey] = None) -> Future[Applied]:
         """Proposes one entry and never waits. Its end comes by the future, whose callbacks run as callbacks do."""
-        return self.submit_many([data])[0]
+        return self.submit_many([data], keys=_keys(key))[0]
 
-    def submit_many(self, items: Iterable[Bytes]) -> list[Future[Applied]]:
+    def submit_many(self, items: Iterable[Bytes], *, keys: Keys = ()) -> list[Future[Applied]]:
         """Proposes a batch by one call of the engine and never waits: a future an item, which cannot be cancelled.
 
         Also from a callback. Raises where the batch was refused: then nothing of it was submitted.
@@ -78,8 +102,45 @@ class Group:
         items = list(items)
         batch = Futures(len(items))
         if items:
-            self._propose(batch, items)
+            self._propose(batch, items, keys)
         return batch.futures
+
+    # ---- Sessions ----
+
+    def open_session(self, timeout: Optional[float] = None) -> Session:
+        """Opens a session, under which commands that are proposed again are applied once.
+
+        It lasts until it is closed, is not used for as long as the group's settings say, or is the one used least recently
+        where others are opened and there are too many. Where the outcome is unknown, open another one.
+        """
+        refuse_in_callback("open_session")
+        batch = Waited(1)
+        self._bridge.requests.submit(batch, self._native.open_session)
+        return _session(batch.wait(timeout))
+
+    def renew_session(self, session: int, timeout: Optional[float] = None) -> None:
+        """Uses a session without a command, so that it does not expire. May be done again, whatever the outcome."""
+        refuse_in_callback("renew_session")
+        batch = Waited(1)
+        self._bridge.requests.submit(batch, lambda tag: self._native.renew_session(tag, session))
+        one(batch.wait(timeout))
+
+    def close_session(self, session: int, timeout: Optional[float] = None) -> None:
+        """Ends a session, if it has not ended. May be done again, whatever the outcome."""
+        refuse_in_callback("close_session")
+        batch = Waited(1)
+        self._bridge.requests.submit(batch, lambda tag: self._native.close_session(tag, session))
+        one(batch.wait(timeout))
+
+    @contextlib.contextmanager
+    def session(self, timeout: Optional[float] = None) -> Iterator[Session]:
+        """A session for the length of a `with`. Where it cannot be closed at the end, it is left to expire."""
+        session = self.open_session(timeout)
+        try:
+            yield session
+        finally:
+            with contextlib.suppress(errors.NotApplied, errors.Unknown):
+                self.close_session(session.id, timeout)
 
     # ---- Reads ----
 
@@ -134,8 +195,11 @@ class Group:
 
     # ---- Shared with asyncio ----
 
-    def _propose(self, batch: Batch, items: list[Bytes]) -> None:
-        self._bridge.requests.submit(batch, lambda tag: self._native.propose(tag, items))
+    def _propose(self, batch: Batch, items: list[Bytes], keys: Keys) -> None:
+        if keys and len(keys) != len(items):
+            raise ValueError(f"{len(keys)} keys for {len(items)} items")
+        known = [_NO_SESSION if key is None else key for key in keys]
+        self._bridge.requests.submit(batch, lambda tag: self._native.propose(tag, items, known))
 
     def _query(self, batch: Batch, request: Bytes, consistency: Consistency) -> None:
         how, index = _consistency(consistency)
@@ -157,18 +221,55 @@ class AsyncGroup:
         """Made by `Group.aio`."""
         self._group = group
 
-    def propose(self, data: Bytes, timeout: Optional[float] = None) -> asyncio.Future[Applied]:
+    def propose(
+        self, data: Bytes, timeout: Optional[float] = None, *, key: Optional[SessionKey] = None
+    ) -> asyncio.Future[Applied]:
         """As `Group.propose`."""
-        return self._start(Awaited(1, one, timeout), lambda batch: self._group._propose(batch, [data]))
+        return self._start(Awaited(1, one, timeout), lambda batch: self._group._propose(batch, [data], _keys(key)))
 
-    def propose_many(self, items: Iterable[Bytes], timeout: Optional[float] = None) -> asyncio.Future[list[Outcome]]:
+    def propose_many(
+        self, items: Iterable[Bytes], timeout: Optional[float] = None, *, keys: Keys = ()
+    ) -> asyncio.Future[list[Outcome]]:
         """As `Group.propose_many`."""
         items = list(items)
         batch = Awaited(len(items), list, timeout)
         if not items:
             batch.resolve()
             return batch.future
-        return self._start(batch, lambda batch: self._group._propose(batch, items))
+        return self._start(batch, lambda batch: self._group._propose(batch, items, keys))
+
+    def open_session(self, timeout: Optional[float] = None) -> asyncio.Future[Session]:
+        """As `Group.open_session`."""
+        group = self._group
+        return self._start(
+            Awaited(1, _session, timeout), lambda batch: group._bridge.requests.submit(batch, group._native.open_session)
+        )
+
+    def renew_session(self, session: int, timeout: Optional[float] = None) -> asyncio.Future[None]:
+        """As `Group.renew_session`."""
+        group = self._group
+        return self._start(
+            Awaited(1, _nothing, timeout),
+            lambda batch: group._bridge.requests.submit(batch, lambda tag: group._native.renew_session(tag, session)),
+        )
+
+    def close_session(self, session: int, timeout: Optional[float] = None) -> asyncio.Future[None]:
+        """As `Group.close_session`."""
+        group = self._group
+        return self._start(
+            Awaited(1, _nothing, timeout),
+            lambda batch: group._bridge.requests.submit(batch, lambda tag: group._native.close_session(tag, session)),
+        )
+
+    @contextlib.asynccontextmanager
+    async def session(self, timeout: Optional[float] = None) -> AsyncIterator[Session]:
+        """As `Group.session`, for `async with`."""
+        session = await self.open_session(timeout)
+        try:
+            yield session
+        finally:
+            with contextlib.suppress(errors.NotApplied, errors.Unknown):
+                await self.close_session(session.id, timeout)
 
     def query(
         self, request: Bytes, consistency: Consistency = LINEARIZABLE, timeout: Optional[float] = None
@@ -213,6 +314,18 @@ def one(outcomes: list[Outcome]) -> Applied:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def _nothing(outcomes: list[Outcome]) -> None:
+    one(outcomes)
+
+
+def _session(outcomes: list[Outcome]) -> Session:
+    return Session(one(outcomes).index)
+
+
+def _keys(key: Optional[SessionKey]) -> Keys:
+    return () if key is None else (key,)
 
 
 def _index(outcomes: list[Outcome]) -> int:

@@ -19,6 +19,8 @@ __all__ = [
     "NoticeKind",
     "Role",
     "ServerStatus",
+    "Session",
+    "SessionKey",
     "at_least",
 ]
 
@@ -44,6 +46,44 @@ class Applied(NamedTuple):
     """The entry's place in the log."""
     term: int
     """The term of the leader that made it."""
+
+
+class SessionKey(NamedTuple):
+    """What a command of a session says of itself. Proposed again with the same key, anywhere, it is applied once."""
+
+    session: int
+    """The session's number."""
+    sequence: int
+    """Which of its commands it is."""
+    lowest_outstanding: int
+    """The lowest sequence that may still be proposed again: results of those below are forgotten."""
+
+
+@dataclass
+class Session:
+    """A session as its client holds it: plain numbers, which it may store, and take to any server of the group.
+
+    A client with one command at a time takes a key for each by `next_key`, proposes the command with it until it has ended
+    as applied, and then says that it is `answered`. One with several under way does the same, and says that a command is
+    answered once all before it are, too.
+    """
+
+    id: int
+    """The session's number, never used again in its group."""
+    next_sequence: int = 1
+    """The sequence of the next command."""
+    lowest_outstanding: int = 1
+    """The lowest sequence that has no answer yet."""
+
+    def next_key(self) -> SessionKey:
+        """The key of the next command."""
+        key = SessionKey(self.id, self.next_sequence, self.lowest_outstanding)
+        self.next_sequence += 1
+        return key
+
+    def answered(self, sequence: int) -> None:
+        """The client has the results of all commands through `sequence`, and will propose none of them again."""
+        self.lowest_outstanding = max(self.lowest_outstanding, sequence + 1)
 
 
 class Freshness(enum.Enum):

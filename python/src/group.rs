@@ -5,7 +5,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView};
-use raft_engine::server::{self, Consistency, Item};
+use raft_engine::server::{self, Consistency, Item, SessionId, SessionKey};
 
 use crate::server::Process;
 use crate::{error, status};
@@ -25,8 +25,9 @@ impl Group {
 
 #[pymethods]
 impl Group {
-    /// Submits items under consecutive tags, in one buffer.
-    fn propose(&self, first_tag: u64, items: &Bound<'_, PyList>) -> PyResult<()> {
+    /// Submits items under consecutive tags, in one buffer. `keys` has one an item, or none at all; those of session 0 are of
+    /// no session.
+    fn propose(&self, first_tag: u64, items: &Bound<'_, PyList>, keys: Vec<(u64, u64, u64)>) -> PyResult<()> {
         self.process.check()?;
         let mut buffer = Vec::new();
         let mut ends = Vec::with_capacity(items.len());
@@ -36,10 +37,11 @@ impl Group {
         }
         let buffer = Bytes::from(buffer);
         let mut start = 0;
-        let items = (first_tag..).zip(ends).map(|(tag, end)| {
+        let keys = keys.into_iter().map(session_key).chain(std::iter::repeat(None));
+        let items = (first_tag..).zip(ends).zip(keys).map(|((tag, end), session)| {
             let data = buffer.slice(start..end);
             start = end;
-            Item { tag, data, session: None }
+            Item { tag, data, session }
         });
         self.group.propose(items.collect()).map_err(|refusal| error::refused(&refusal))
     }
@@ -63,10 +65,29 @@ impl Group {
         self.group.snapshot_submit(tag).map_err(|refusal| error::refused(&refusal))
     }
 
+    fn open_session(&self, tag: u64) -> PyResult<()> {
+        self.process.check()?;
+        self.group.open_session_submit(tag).map_err(|refusal| error::refused(&refusal))
+    }
+
+    fn renew_session(&self, tag: u64, session: u64) -> PyResult<()> {
+        self.process.check()?;
+        self.group.renew_session_submit(tag, SessionId(session)).map_err(|refusal| error::refused(&refusal))
+    }
+
+    fn close_session(&self, tag: u64, session: u64) -> PyResult<()> {
+        self.process.check()?;
+        self.group.close_session_submit(tag, SessionId(session)).map_err(|refusal| error::refused(&refusal))
+    }
+
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.process.check()?;
         self.group.status().map(|status| status::of_group(py, &status)).transpose()
     }
+}
+
+fn session_key((session, sequence, lowest_outstanding): (u64, u64, u64)) -> Option<SessionKey> {
+    (session != 0).then_some(SessionKey { session: SessionId(session), sequence, lowest_outstanding })
 }
 
 fn append(item: &Bound<'_, PyAny>, buffer: &mut Vec<u8>) -> PyResult<()> {
