@@ -26,6 +26,7 @@ static command_handler route_command;
 static command_handler route_count;
 static command_handler route_keys;
 static command_handler route_list;
+static command_handler route_session;
 static command_handler route_set;
 static command_handler route_set_many;
 static command_handler route_word;
@@ -54,6 +55,8 @@ static const struct command_entry COMMANDS[] = {
     {"mset", -3, "write", 1, -1, 2, route_set_many, "string", "1.0.1", "Sets keys to values, all at once."},
     {"ping", -1, "fast", 0, 0, 0, local_ping, "connection", "1.0.0", "Answers PONG, or its argument."},
     {"quit", -1, "fast", 0, 0, 0, local_quit, "connection", "1.0.0", "Ends the connection."},
+    {"raft.session", -2, "write", 0, 0, 0, route_session, "server", "1.0.0",
+     "OPEN, RENEW id, CLOSE id, or id sequence and a write: applied once, however often it is sent."},
     {"raft.status", 1, "loading stale", 0, 0, 0, local_raft_status, "server", "1.0.0", "Tells how this server stands."},
     {"select", 2, "fast", 0, 0, 0, local_select, "connection", "1.0.0", "Chooses the database: there is one, 0."},
     {"set", -3, "write", 1, 1, 1, route_set, "string", "1.0.0", "Sets a key to a value: [NX|XX] [GET]."},
@@ -288,6 +291,53 @@ static enum command_route route_command(struct command_call *call) {
     return ROUTE_DONE;
 }
 
+/* A session's number. */
+static bool session_id(struct slice word, uint64_t *id) {
+    int64_t number = 0;
+    bool is_one = slice_to_integer(word, &number) && number > 0;
+    *id = is_one ? (uint64_t)number : 0;
+    return is_one;
+}
+
+/* RAFT.SESSION OPEN, RENEW id, CLOSE id, and id sequence command ... */
+static enum command_route route_session(struct command_call *call) {
+    const struct slice *words = call->arguments + 1;
+    size_t count = call->argument_count - 1;
+    struct session_part part = {SESSION_NOTHING, 0, 0};
+    if (count == 1 && slice_is_word(words[0], "open")) {
+        call->client->session.use = SESSION_OPEN;
+        return ROUTE_SESSION;
+    }
+    bool renews = slice_is_word(words[0], "renew");
+    if (count == 2 && (renews || slice_is_word(words[0], "close"))) {
+        if (!session_id(words[1], &part.id)) {
+            return reply_failure(call, "ERR a session is a positive integer");
+        }
+        part.use = renews ? SESSION_RENEW : SESSION_CLOSE;
+        call->client->session = part;
+        return ROUTE_SESSION;
+    }
+    if (count < 3) {
+        return reply_unknown_subcommand(call);
+    }
+    int64_t sequence = 0;
+    if (!session_id(words[0], &part.id) || !slice_to_integer(words[1], &sequence) || sequence < 0) {
+        return reply_failure(call, "ERR a session is a positive integer, and a sequence one that is not negative");
+    }
+    const struct command_entry *entry = find(words[2]);
+    if (entry != NULL && (strncmp(entry->flags, "write", 5) != 0 || entry->handler == route_session)) {
+        return reply_failure(call, "ERR only a write can be a command of a session");
+    }
+    part.use = SESSION_COMMAND;
+    part.sequence = (uint64_t)sequence;
+    enum command_route route =
+        command_route(words + 2, count - 2, call->client, call->server, call->command, call->reply);
+    if (route == ROUTE_WRITE) {
+        call->client->session = part;
+    }
+    return route;
+}
+
 static void reply_unknown_command(const struct slice *arguments, size_t argument_count, struct buffer *reply) {
     struct buffer text = {0};
     buffer_append_text(&text, "ERR unknown command '");
@@ -304,6 +354,7 @@ static void reply_unknown_command(const struct slice *arguments, size_t argument
 
 enum command_route command_route(const struct slice *arguments, size_t argument_count, struct client_view *client,
                                  struct server_view *server, struct buffer *command, struct buffer *reply) {
+    client->session = (struct session_part){SESSION_NOTHING, 0, 0};
     const struct command_entry *entry = find(arguments[0]);
     if (entry == NULL) {
         reply_unknown_command(arguments, argument_count, reply);

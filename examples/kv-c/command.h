@@ -15,6 +15,22 @@ enum command_route {
     ROUTE_WRITE, /* a replicated command was appended: propose it */
     ROUTE_READ,  /* a replicated command was appended: answer it from state that is fresh enough */
     ROUTE_CLOSE, /* the reply was appended, and the connection ends with it */
+    ROUTE_SESSION, /* something is to be done to a session: the client's view says what */
+};
+
+/* What a request has to do with a session. */
+enum session_use {
+    SESSION_NOTHING,
+    SESSION_COMMAND, /* it is one of its commands */
+    SESSION_OPEN,
+    SESSION_RENEW,
+    SESSION_CLOSE,
+};
+
+struct session_part {
+    enum session_use use;
+    uint64_t id;
+    uint64_t sequence;
 };
 
 /* What a command may know and change of its connection. */
@@ -22,6 +38,7 @@ struct client_view {
     uint64_t id;
     enum resp_version version;
     struct buffer name;
+    struct session_part session; /* of the request that was routed last */
 };
 
 struct member_view {

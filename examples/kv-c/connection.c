@@ -206,6 +206,7 @@ static bool submit(struct connection *connection, struct submission *submission,
         return true;
     }
     request->is_write = is_write;
+    request->session = connection->client.session;
     request->command_bytes = command.length;
     request->cost_bytes = command.length;
     if (through_log && !is_write) {
@@ -237,9 +238,9 @@ static bool take_request(struct connection *connection, struct submission *submi
         connection_hang_up(connection);
         return true;
     }
-    if (route == ROUTE_WRITE || route == ROUTE_READ) {
+    if (route == ROUTE_WRITE || route == ROUTE_READ || route == ROUTE_SESSION) {
         struct slice bytes = {command->data, command->length};
-        return submit(connection, submission, route == ROUTE_WRITE, version, bytes);
+        return submit(connection, submission, route != ROUTE_READ, version, bytes);
     }
     answer_locally(connection, version, reply);
     connection->is_ending = connection->is_ending || route == ROUTE_CLOSE;

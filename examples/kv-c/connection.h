@@ -37,6 +37,7 @@ struct request {
     enum request_place place;
     enum resp_version version;
     bool is_write;
+    struct session_part session;
     size_t command_bytes;
     size_t cost_bytes; /* what the connection's bound counts it for */
     struct buffer bytes; /* the command while it is to be read, then the answer */

@@ -121,7 +121,13 @@ static bool add_item(struct submission *submission, struct request *request, str
         return false;
     }
     /* Where the bytes are is filled in when the batch goes: until then they may move. */
-    submission->items[submission->item_count++] = (raft_item){.tag = request_tag(request), .length = command.length};
+    raft_item item = {.tag = request_tag(request), .length = command.length};
+    if (request->session.use == SESSION_COMMAND) {
+        /* Which replies its client still wants is not known here: the engine bounds them. */
+        item.session = request->session.id;
+        item.sequence = request->session.sequence;
+    }
+    submission->items[submission->item_count++] = item;
     return true;
 }
 
@@ -148,9 +154,32 @@ static void propose(struct submission *submission) {
     raft_error_free(error);
 }
 
+/* Opens, renews or closes a session, behind what gathered before. */
+static void submit_session(struct submission *submission, struct request *request) {
+    if (submission->item_count > 0) {
+        propose(submission);
+    }
+    raft_group *group = submission->replica->group;
+    uint64_t tag = request_tag(request), id = request->session.id;
+    raft_error *error = NULL;
+    int32_t status = request->session.use == SESSION_OPEN    ? raft_group_open_session_submit(group, tag, &error)
+                     : request->session.use == SESSION_RENEW ? raft_group_renew_session_submit(group, tag, id, &error)
+                                                             : raft_group_close_session_submit(group, tag, id, &error);
+    if (status == RAFT_OK) {
+        open_item(submission, 0);
+        return;
+    }
+    answer_not_applied(submission, request, status, 0, slice_of(raft_error_message(error)));
+    raft_error_free(error);
+}
+
 void submission_write(struct submission *submission, struct request *request, struct slice command) {
     if (!submission->leads) {
         answer_not_leader(submission, request, submission->server->leader);
+        return;
+    }
+    if (request->session.use != SESSION_NOTHING && request->session.use != SESSION_COMMAND) {
+        submit_session(submission, request);
         return;
     }
     if (command.length > submission->entry_bytes_max) {
@@ -267,7 +296,13 @@ static void proposal_completed(struct submission *submission, const raft_complet
     struct request *request = request_of(completion->tag);
     close_item(submission, request->command_bytes);
     struct slice result = {completion->result, completion->result_length};
-    if (completion->outcome == RAFT_OUTCOME_APPLIED) {
+    if (completion->outcome == RAFT_OUTCOME_APPLIED && request->session.use == SESSION_OPEN) {
+        resp_integer(request_answer(request), (int64_t)completion->index);
+        request_answered(request);
+    } else if (completion->outcome == RAFT_OUTCOME_APPLIED && completion->result_length == 0) {
+        resp_simple(request_answer(request), "OK"); /* a session was renewed or closed: a command has a result */
+        request_answered(request);
+    } else if (completion->outcome == RAFT_OUTCOME_APPLIED) {
         if (!machine_reply(result, request->version, request_answer(request))) {
             resp_error(request_answer(request), slice_of("UNKNOWN applied, but its result is not one"));
         }

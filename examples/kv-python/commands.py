@@ -26,6 +26,26 @@ class Route(enum.Enum):
     WRITE = 2  # the bytes are a replicated command: propose it
     READ = 3  # the bytes are a replicated command: answer it from state that is fresh enough
     CLOSE = 4  # the bytes are the reply, and the connection ends with it
+    SESSION = 5  # something is to be done to a session: `ClientView.session` says what
+
+
+class SessionUse(enum.Enum):
+    """What a request has to do with a session."""
+
+    NOTHING = 0
+    COMMAND = 1  # it is one of its commands
+    OPEN = 2
+    RENEW = 3
+    CLOSE = 4
+
+
+@dataclass(frozen=True)
+class SessionPart:
+    """The part of a request that concerns a session."""
+
+    use: SessionUse = SessionUse.NOTHING
+    id: int = 0
+    sequence: int = 0
 
 
 @dataclass
@@ -35,6 +55,8 @@ class ClientView:
     id: int
     version: int = 2
     name: bytes = b""
+    session: SessionPart = SessionPart()
+    """Of the request that was routed last."""
 
 
 @dataclass(frozen=True)
@@ -449,6 +471,35 @@ def _raft_status(call: Call) -> Answer:
     return _done(resp.mapping(call.client.version, pairs))
 
 
+# ---- Sessions ----
+
+
+def _session(call: Call) -> Answer:
+    words = call.words
+    if words == [b"open"]:
+        call.client.session = SessionPart(SessionUse.OPEN)
+        return Route.SESSION, b""
+    uses = {b"renew": SessionUse.RENEW, b"close": SessionUse.CLOSE}
+    if len(words) == 2 and words[0] in uses:
+        id = resp.to_integer(words[1])
+        if id is None or id <= 0:
+            return _failure("ERR a session is a positive integer")
+        call.client.session = SessionPart(uses[words[0]], id)
+        return Route.SESSION, b""
+    if len(words) < 3:
+        return _unknown_subcommand(call)
+    id, sequence = resp.to_integer(words[0]), resp.to_integer(words[1])
+    if id is None or id <= 0 or sequence is None or sequence < 0:
+        return _failure("ERR a session is a positive integer, and a sequence one that is not negative")
+    entry = TABLE.get(words[2])
+    if entry is not None and (not entry.flags.startswith("write") or entry.handler is _session):
+        return _failure("ERR only a write can be a command of a session")
+    where, data = route(call.arguments[3:], call.client, call.server)
+    if where is Route.WRITE:
+        call.client.session = SessionPart(SessionUse.COMMAND, id, sequence)
+    return where, data
+
+
 # ---- The table ----
 
 
@@ -531,6 +582,8 @@ TABLE: dict[bytes, Entry] = {entry.name.encode(): entry for entry in (
     Entry("mset", -3, "write", (1, -1, 2), _set_many, "string", "1.0.1", "Sets keys to values, all at once."),
     Entry("ping", -1, "fast", _NONE, _ping, "connection", "1.0.0", "Answers PONG, or its argument."),
     Entry("quit", -1, "fast", _NONE, _quit, "connection", "1.0.0", "Ends the connection."),
+    Entry("raft.session", -2, "write", _NONE, _session, "server", "1.0.0",
+          "OPEN, RENEW id, CLOSE id, or id sequence and a write: applied once, however often it is sent."),
     Entry("raft.status", 1, "loading stale", _NONE, _raft_status, "server", "1.0.0", "Tells how this server stands."),
     Entry("select", 2, "fast", _NONE, _select, "connection", "1.0.0", "Chooses the database: there is one, 0."),
     Entry("set", -3, "write", _ONE, _set, "string", "1.0.0", "Sets a key to a value: [NX|XX] [GET]."),
@@ -551,6 +604,7 @@ def _unknown_command(arguments: list[bytes]) -> bytes:
 
 def route(arguments: list[bytes], client: ClientView, server: ServerView) -> Answer:
     """Checks a request and says where it goes, with its reply or the replicated command."""
+    client.session = SessionPart()
     entry = TABLE.get(arguments[0].lower())
     if entry is None:
         return _done(_unknown_command(arguments))

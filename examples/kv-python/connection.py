@@ -199,8 +199,8 @@ class Connection(asyncio.Protocol):
         """One request. False if it has to wait."""
         version = self._client.version
         route, data = commands.route(arguments, self._client, self._server)
-        if route is Route.WRITE or route is Route.READ:
-            return self._submit(route is Route.WRITE, version, data)
+        if route is not Route.DONE and route is not Route.CLOSE:
+            return self._submit(route is not Route.READ, version, data)
         self._answer_locally(data)
         self._is_ending = route is Route.CLOSE
         return True
@@ -219,6 +219,7 @@ class Connection(asyncio.Protocol):
             return False
         request = Request(self, version, Place.IN_LOG if through_log else Place.IN_READ)
         request.is_write = is_write
+        request.session = self._client.session
         request.command = command
         request.cost_bytes = len(command)
         if through_log and not is_write:

@@ -13,7 +13,7 @@ import raft_engine
 import commands
 import machine
 import resp
-from commands import ServerView
+from commands import ServerView, SessionPart, SessionUse
 from replica import Replica
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ BATCH_BYTES_MAX = 1 << 20
 ITEM_EXTRA_BYTES = 64
 # Reads under way. What comes meanwhile gathers for the next one.
 READS_IN_FLIGHT_MAX = 4
+
+
+NO_SESSION = SessionPart()
 
 
 class Place(enum.Enum):
@@ -38,13 +41,14 @@ class Place(enum.Enum):
 class Request:
     """One request that could not be answered at once."""
 
-    __slots__ = ("answer", "command", "connection", "cost_bytes", "is_write", "place", "version")
+    __slots__ = ("answer", "command", "connection", "cost_bytes", "is_write", "place", "session", "version")
 
     def __init__(self, connection: Connection, version: int, place: Place) -> None:
         self.connection = connection
         self.version = version
         self.place = place
         self.is_write = False
+        self.session = NO_SESSION
         self.command = b""
         self.cost_bytes = 0
         self.answer = b""
@@ -95,6 +99,9 @@ class Submission:
         if length > self._entry_bytes_max:
             text = "ERR the request is longer than an entry may be (max_entry_bytes)"
             request.connection.answered(request, resp.error(text))
+            return
+        if request.session.use in (SessionUse.OPEN, SessionUse.RENEW, SessionUse.CLOSE):
+            self._session(request)
             return
         if self._batch and self._batch_bytes + length + ITEM_EXTRA_BYTES > self._batch_bytes_max:
             self._propose()
@@ -148,8 +155,26 @@ class Submission:
 
     def _propose(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
-        future = self._group.propose_many([request.command for request in batch])
+        keys = []
+        if any(request.session.use is SessionUse.COMMAND for request in batch):
+            keys = [_key(request.session) for request in batch]
+        future = self._group.propose_many([request.command for request in batch], keys=keys)
         future.add_done_callback(lambda future: self._proposed(batch, future))
+
+    def _session(self, request: Request) -> None:
+        """Opens, renews or closes a session, behind what gathered before."""
+        if self._batch:
+            self._propose()
+        self.open_count += 1
+        self._open_cost_bytes += ITEM_EXTRA_BYTES
+        id = request.session.id
+        if request.session.use is SessionUse.OPEN:
+            future = self._group.open_session()
+        elif request.session.use is SessionUse.RENEW:
+            future = self._group.renew_session(id)
+        else:
+            future = self._group.close_session(id)
+        future.add_done_callback(lambda future: self._session_done(request, future))
 
     def _read_state(self) -> None:
         requests, self._gathering = self._gathering, []
@@ -179,6 +204,22 @@ class Submission:
         for connection in waiting:
             connection.go_on()  # Who finds no room again is entered again.
 
+    def _session_done(self, request: Request, future: asyncio.Future) -> None:
+        self._open_cost_bytes -= ITEM_EXTRA_BYTES
+        self.open_count -= 1
+        refusal = future.exception()
+        if refusal is not None:
+            answer = self._failure(request, refusal)
+        elif request.session.use is SessionUse.OPEN:
+            answer = resp.integer(future.result().id)
+        else:
+            answer = resp.simple("OK")
+        request.connection.answered(request, answer)
+        request.connection.go_on()
+        waiting, self._waiting = self._waiting, {}
+        for connection in waiting:
+            connection.go_on()
+
     def _may_read(self, requests: list[Request], future: asyncio.Future[int]) -> None:
         self._reads_in_flight -= 1
         refusal = future.exception()
@@ -205,3 +246,10 @@ class Submission:
         # Whether a read in the log was applied makes no difference to anyone.
         is_unknown = request.is_write and not isinstance(error, raft_engine.NotApplied)
         return resp.error(f"{'UNKNOWN' if is_unknown else 'TRYAGAIN'} {error}")
+
+
+def _key(part: SessionPart) -> raft_engine.SessionKey | None:
+    """The key of a command of a session. Which replies its client still wants is not known here: the engine bounds them."""
+    if part.use is not SessionUse.COMMAND:
+        return None
+    return raft_engine.SessionKey(part.id, part.sequence, 0)
