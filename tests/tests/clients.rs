@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use raft_tests::cluster::{Cluster, Program, Setup, in_tree};
+use raft_tests::cluster::{Cluster, Program, Setup, in_tree, poll};
 use raft_tests::resp::{Client, Connection, Outcome, Value};
 
 /// Runs a client program and returns what it said.
@@ -185,5 +185,36 @@ fn a_pipeline_is_answered_in_order() {
             assert_eq!(connection.receive().expect("an answer").text(), Some(at.to_string().as_str()));
         }
     }
+    cluster.terminate_all();
+}
+
+/// A write that is sent again in its session counts once, whoever is killed meanwhile, and is answered as at first.
+#[test]
+fn an_increment_that_is_sent_again_in_a_session_counts_once() {
+    let mut cluster = Cluster::start(Setup::new(&[Program::C, Program::Python, Program::C]));
+    let mut client = Client::new(cluster.client_addresses(), 0);
+    cluster.leader();
+    let session = poll("a session", || match client.call(&["RAFT.SESSION", "OPEN"]) {
+        Outcome::Done(Value::Integer(session)) => Some(session.to_string()),
+        _ => None,
+    });
+    for sequence in 1..=60_i64 {
+        if sequence % 20 == 0 {
+            let leader = cluster.leader();
+            cluster.kill(leader);
+            cluster.launch(leader);
+        }
+        // Twice, whatever became of the first.
+        for _ in 0..2 {
+            let number = sequence.to_string();
+            let value =
+                poll("an answer", || match client.call(&["RAFT.SESSION", &session, &number, "INCR", "count"]) {
+                    Outcome::Done(value) => Some(value),
+                    _ => None,
+                });
+            assert_eq!(value, Value::Integer(sequence));
+        }
+    }
+    cluster.wait_equal();
     cluster.terminate_all();
 }
