@@ -1,6 +1,8 @@
 //! Links between real servers are cut, in one direction or both, so that every server reaches another and no two the same
 //! ones: wherever a majority still reach each other there is a leader that commits, and nothing is lost.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+
 use std::time::{Duration, Instant};
 
 use raft_tests::cluster::{Cluster, Program, Setup, poll};

@@ -111,7 +111,7 @@ fn kills_lose_nothing_in_python() {
 /// often it is paused (5).
 #[test]
 fn a_paused_leader_answers_no_stale_read() {
-    let mut cluster = Cluster::start(Setup::new(&[Program::C; 3]));
+    let mut cluster = Cluster::start(Setup::new(&[Program::C; 3]).with("election_timeout_ms", 300));
     let workload = Workload::start(&cluster.client_addresses(), CLIENTS, 7);
     for _ in 0..number_from("RAFT_TEST_PAUSES", 5) {
         workload.wait_progress(200);
