@@ -118,7 +118,7 @@ fn figure_8() {
 /// What two servers hold of term 1 conflicts with what the third holds of term 2, and either may go.
 #[test]
 fn conflicting_tails_and_a_crash() {
-    let bounds = Bounds { term: 3, index: 4, held: 3, waiting: 4, crashes: 1, ..SMALL };
+    let bounds = Bounds { term: 3, index: 4, held: 3, waiting: 4, crashes: 1, heartbeats: true, ..SMALL };
     explore("conflicting tails and a crash", bounds, servers(2, [&[1, 1], &[1], &[2]]));
 }
 
