@@ -211,3 +211,36 @@ fn a_leader_whose_own_disk_falls_behind_takes_no_more_than_its_budget() {
     cluster.settle();
     cluster.propose(1, b"there is room again");
 }
+
+#[test]
+fn a_conflict_of_before_the_pace_changed_moves_nothing() {
+    // Server 2 lacks entries: request 1 to it conflicts, and later ones bring them.
+    let mut cluster = Cluster::with_logs(&[(1, 1, &[1, 1]), (2, 1, &[]), (3, 1, &[1, 1])]);
+    cluster.elect(1);
+    cluster.isolate(2);
+    let index = cluster.propose(1, b"x");
+    let (term, now) = (cluster.raft(1).hard_state().term, cluster.now);
+    let hint = Position { term: 0, index: 1 };
+    let outcome = AppendOutcome::Conflict { previous: index, hint, last: 1 };
+    cluster.raft(1).receive(now, ServerId(2), Message::AppendReply { term, number: 1, outcome });
+    cluster.raft(1).flush(now);
+    let effects = cluster.raft(1).take_effects();
+    assert!(effects.is_empty(), "what is in flight is not sent again: {effects:?}");
+}
+
+#[test]
+fn a_server_alone_commits_only_what_its_disk_has() {
+    let mut cluster = Cluster::new(1);
+    cluster.pass(1000);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = true;
+    let first = cluster.propose(1, b"x");
+    let second = cluster.propose(1, b"y");
+    let now = cluster.now;
+    assert!(cluster.nodes.get_mut(&1).expect("a server").complete_write(now));
+    cluster.carry_out(1);
+    assert_eq!(cluster.raft(1).commit_index(), first, "the second is not on the disk yet");
+    assert_eq!(cluster.nodes[&1].applied.last().map(|entry| entry.index), Some(first));
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = false;
+    cluster.settle();
+    assert_eq!(cluster.raft(1).commit_index(), second);
+}
