@@ -1,10 +1,11 @@
-//! The bytes of a batch, pinned: what is on a disk today must be read for ever.
+//! The bytes of a batch and of a snapshot's parts, pinned: what is on a disk today must be read for ever.
 
 use bytes::Bytes;
 
 use crate::storage::batch::{self, BatchHead, BatchKind, Frame};
 use crate::storage::segment::SegmentId;
-use crate::types::{Entry, EntryKind, GroupId, LogTime, Position};
+use crate::storage::snapshot_file::{encode_blocks, encode_footer};
+use crate::types::{Entry, EntryKind, GroupId, LogTime, Position, SnapshotSection};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -82,3 +83,12 @@ const ROWS: &str = concat!(
     "020100000000000008000000000000000200000000000000010000000000000032310000000000000000000000000000",
 );
 const REST: &str = "0100000004000000626f647968656c6c6f";
+
+#[test]
+fn the_bytes_of_a_snapshots_sections_are_pinned() {
+    let sessions = encode_blocks(SnapshotSection::Sessions, b"table");
+    let host = encode_blocks(SnapshotSection::Host, b"state");
+    assert_eq!(hex(&sessions), "010000000500000068415b2a7461626c65");
+    assert_eq!(hex(&host), "0200000005000000bfdfa7d47374617465");
+    assert_eq!(hex(&encode_footer(5)), "00000000d999eec105000000000000007261667473656e64");
+}
