@@ -84,6 +84,7 @@ counters! {
     acknowledgements_checked = "acknowledgements looked up in synced bytes",
     durable_hosts = "starts of a host with state of its own",
     sessions_opened = "sessions opened",
+    session_settings_changed = "changes of the sessions' settings asked for",
     sessions_expired = "sessions expired, at a server",
     sessions_evicted = "sessions evicted, at a server",
     sessions_restored = "sessions restored from snapshots",

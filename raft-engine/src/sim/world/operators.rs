@@ -82,6 +82,14 @@ impl World {
                 settings.lease = if self.rng.bool() { Duration::ZERO } else { self.profile.group_settings.lease };
                 MemberChange::SetSettings(settings)
             }
+            14 if self.profile.session_clients > 0 => {
+                let mut settings = configuration.settings.clone();
+                settings.session_expiry = Duration::from_millis(self.rng.u64(100..5_000));
+                settings.max_sessions = self.rng.u32(1..10);
+                settings.session_reply_bytes = self.rng.u32(..300);
+                self.coverage.session_settings_changed += 1;
+                MemberChange::SetSettings(settings)
+            }
             // What cannot be.
             _ => MemberChange::Remove { id: ServerId(99) },
         }
