@@ -65,6 +65,11 @@ pub enum Effect {
         /// To whom.
         to: ServerId,
     },
+    /// This leader's own log made no progress for `waited`: it has stepped down.
+    DiskStalled {
+        /// How long records waited.
+        waited: std::time::Duration,
+    },
     /// A peer denied what it had acknowledged: its disk lost data. It counts no more in this term.
     LostData {
         /// The peer.

@@ -8,7 +8,7 @@ use super::lease::SentRounds;
 use super::membership::Changing;
 use super::progress::Progress;
 use super::read::Reads;
-use super::{Leader, Raft, Role, quorum};
+use super::{Effect, Leader, Raft, Role, quorum};
 use crate::types::{Entry, EntryKind, Index, LogTime, Message, Position, ServerId, Term, Time};
 
 impl Raft {
@@ -72,7 +72,9 @@ impl Raft {
 
     pub(super) fn tick_leader(&mut self, now: Time) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if leader.disk_waiting_since.is_some_and(|since| now.since(since) >= self.options.disk_stall_timeout) {
+        let waited = leader.disk_waiting_since.map(|since| now.since(since));
+        if let Some(waited) = waited.filter(|waited| *waited >= self.options.disk_stall_timeout) {
+            self.effects.push(Effect::DiskStalled { waited });
             return self.step_down(now);
         }
         // Looked at when a heartbeat is due: a timer of its own would wake an idle leader for nothing.

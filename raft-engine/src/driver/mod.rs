@@ -136,6 +136,8 @@ pub struct Driver {
     /// When the log write under way was cut, and what a write takes, a running mean.
     write_began: Option<Time>,
     sync_time: Duration,
+    /// The host was told that the election timeout is short for this network and disk.
+    is_warned_of_slowness: bool,
     /// How often a group was told that its leader's process died.
     suspicions: u64,
 }
@@ -186,6 +188,7 @@ impl Driver {
             log_writes: 0,
             write_began: None,
             sync_time: Duration::ZERO,
+            is_warned_of_slowness: false,
             suspicions: 0,
         })
     }
@@ -313,6 +316,14 @@ impl Driver {
                     let token = self.reads.begin(ReadPurpose::Fetch(id, to));
                     self.storage.read_entries(token, id, from, through, FETCH_BYTES);
                 }
+                core::Effect::DiskStalled { waited } => {
+                    let message = format!(
+                        "group {id}: this server led, and its log has made no progress for {waited:?} \
+                         (disk_stall_timeout is {:?}): it leads no longer. Look at its disk",
+                        self.settings.disk_stall_timeout
+                    );
+                    self.effects.push(Effect::Notice(Notice::Warning { message }));
+                }
                 core::Effect::LostData { peer, acknowledged, denied } => {
                     let message = format!(
                         "group {id}: server {peer} acknowledged entry {acknowledged} and now says that its log differs \
@@ -433,10 +444,28 @@ impl Driver {
         ids.into_iter().for_each(|id| self.form_if_complete(id));
     }
 
+    /// Broadcast and sync must be short against the election timeout (§5.6): the host is told when they take a third of
+    /// it, and may be told again once they took a sixth.
+    fn warn_of_slowness(&mut self) {
+        let round_trip = self.links.shortest_handshake.unwrap_or_default() / 2;
+        let (taken, timeout) = (round_trip + self.sync_time, self.settings.election_timeout);
+        if taken < timeout / 6 {
+            self.is_warned_of_slowness = false;
+        } else if taken > timeout / 3 && !std::mem::replace(&mut self.is_warned_of_slowness, true) {
+            let message = format!(
+                "a round trip ({round_trip:?}) and a log write ({:?}) take more than a third of the election timeout \
+                 ({timeout:?}): leaders will be deposed for nothing. Raise election_timeout_ms on every server",
+                self.sync_time
+            );
+            self.effects.push(Effect::Notice(Notice::Warning { message }));
+        }
+    }
+
     /// Everything through this record is on this server's disk.
     fn on_written(&mut self, now: Time, through: RecordNumber) {
         if let Some(began) = self.write_began.take() {
             self.sync_time = (3 * self.sync_time + now.since(began)) / 4;
+            self.warn_of_slowness();
         }
         let formed: Vec<_> = self.forming_records.extract_if(.., |(record, _)| *record <= through).collect();
         for (_, id) in formed {

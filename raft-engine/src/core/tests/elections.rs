@@ -144,6 +144,8 @@ fn a_leader_whose_disk_is_stuck_steps_down() {
     assert!(cluster.raft(1).is_leader(), "heartbeats go on while the disk is slow");
     cluster.pass(50);
     assert!(!cluster.raft(1).is_leader());
+    let says_so = |effect: &Effect| matches!(effect, Effect::DiskStalled { waited } if waited.as_millis() >= 1_000);
+    assert!(cluster.nodes[&1].other.iter().any(says_so));
 }
 
 #[test]
