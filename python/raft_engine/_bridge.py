@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, Optional, TypeVar
 
@@ -18,9 +18,18 @@ from ._native import SnapshotReader as NativeReader
 from ._requests import Batch, Loops, Requests, tell_loops
 from ._unraisable import report_unraisable
 from .machine import SnapshotReader, StateMachine
-from .types import Applied, Member, Notice, NoticeKind, Role
+from .types import Applied, Member, MemberRole, Notice, NoticeKind, Role
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+MemberRow = tuple[int, str, bytes, str, int]
+"""A member in the native part's words."""
+
+
+def members_of(rows: Iterable[MemberRow]) -> tuple[Member, ...]:
+    """Members as the host sees them."""
+    return tuple(Member(id, address, context, MemberRole(role), priority) for id, address, context, role, priority in rows)
 
 
 class _Depth(threading.local):
@@ -137,7 +146,7 @@ class Bridge:
         term: int,
         leader: Optional[int],
         peer: Optional[int],
-        members: list[tuple[int, str, bytes]],
+        members: list[MemberRow],
     ) -> None:
         notice = Notice(
             NoticeKind(kind),
@@ -146,7 +155,7 @@ class Bridge:
             term,
             leader,
             peer,
-            tuple(Member(*member) for member in members),
+            members_of(members),
         )
         if notice.kind is NoticeKind.ROLE:
             self.leader = leader

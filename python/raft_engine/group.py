@@ -10,19 +10,28 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import errors
 from . import _native
-from ._bridge import Bridge, refuse_in_callback
+from ._bridge import Bridge, members_of, refuse_in_callback
 from ._requests import Awaited, Batch, Futures, Outcome, Waited
 from .types import (
     LINEARIZABLE,
+    AddMember,
     Applied,
     AtLeast,
+    Change,
     Consistency,
     Freshness,
+    GroupSettings,
     GroupStatus,
-    Member,
+    MemberChange,
+    RemoveMember,
     Role,
     Session,
     SessionKey,
+    SetAddress,
+    SetContext,
+    SetPriority,
+    SetRole,
+    SetSettings,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +181,46 @@ class Group:
         self._bridge.requests.submit(batch, self._native.snapshot)
         return one(batch.wait(timeout)).index
 
+    def change_members(
+        self, changes: Iterable[MemberChange], patience: float = 60.0, timeout: Optional[float] = None
+    ) -> int:
+        """Changes the members of the group, at its leader, and waits until that is done; says by which entry.
+
+        All of `changes` are one operation with one end. Who is added is met at its address, gets the log while it does not
+        vote, and is promoted once it has caught up; then the voters change by joint consensus. After `patience` seconds it
+        is given up where those who are to vote were not met or have not caught up; never once it is past that.
+
+        Raises `Invalid` (it asks for what cannot be), `GivenUp`, `Cancelled`, `NotLeader`, `Busy` (another change is in
+        progress), and `Unknown` where leadership was lost: the next leader goes on with it, and the status tells.
+        """
+        refuse_in_callback("change_members")
+        batch = Waited(1)
+        self._change_members(batch, changes, patience)
+        return one(batch.wait(timeout)).index
+
+    def cancel_change(self, timeout: Optional[float] = None) -> int:
+        """Gives up the change of members in progress, at the leader: whom it added goes again. Says by which entry.
+
+        Raises `Invalid` where there is none, or where it is past the point of no return.
+        """
+        refuse_in_callback("cancel_change")
+        batch = Waited(1)
+        self._bridge.requests.submit(batch, self._native.cancel_change)
+        return one(batch.wait(timeout)).index
+
+    def transfer_leadership(
+        self, to: Optional[int] = None, patience: float = 10.0, timeout: Optional[float] = None
+    ) -> None:
+        """Hands leadership over, at the leader, to this voter or to the best one, and waits until it leads.
+
+        Proposals end as `Transferring` meanwhile, which is certainly not applied. After `patience` seconds it is given up,
+        and this server goes on leading. Raises `Invalid`, `GivenUp`, `NotLeader`, `Busy` and `Unknown`.
+        """
+        refuse_in_callback("transfer_leadership")
+        batch = Waited(1)
+        self._transfer_leadership(batch, to, patience)
+        one(batch.wait(timeout))
+
     def wait_for_leader(self, timeout: Optional[float] = None) -> int:
         """Waits until this server knows who leads, which may be itself; says who."""
         refuse_in_callback("wait_for_leader")
@@ -185,7 +234,13 @@ class Group:
         if status is None:
             raise errors.Closed("the group is closed")
         status["role"] = Role(status["role"])
-        status["members"] = tuple(Member(*member) for member in status["members"])
+        status["members"] = members_of(status["members"])
+        status["outgoing_voters"] = tuple(status["outgoing_voters"])
+        if status["settings"] is not None:
+            status["settings"] = GroupSettings(*status["settings"])
+        if status["change"] is not None:
+            target, deadline = status["change"]
+            status["change"] = Change(members_of(target), deadline, bool(status["outgoing_voters"]))
         return GroupStatus(**status)
 
     @property
@@ -204,6 +259,13 @@ class Group:
     def _query(self, batch: Batch, request: Bytes, consistency: Consistency) -> None:
         how, index = _consistency(consistency)
         self._bridge.requests.submit(batch, lambda tag: self._native.query(tag, request, how, index))
+
+    def _change_members(self, batch: Batch, changes: Iterable[MemberChange], patience: float) -> None:
+        rows = [_change(change) for change in changes]
+        self._bridge.requests.submit(batch, lambda tag: self._native.change_members(tag, rows, patience))
+
+    def _transfer_leadership(self, batch: Batch, to: Optional[int], patience: float) -> None:
+        self._bridge.requests.submit(batch, lambda tag: self._native.transfer_leadership(tag, to, patience))
 
     def _read(self, batch: Batch, consistency: Consistency) -> None:
         how, index = _consistency(consistency)
@@ -292,6 +354,27 @@ class AsyncGroup:
             Awaited(1, _index, timeout), lambda batch: group._bridge.requests.submit(batch, group._native.snapshot)
         )
 
+    def change_members(
+        self, changes: Iterable[MemberChange], patience: float = 60.0, timeout: Optional[float] = None
+    ) -> asyncio.Future[int]:
+        """As `Group.change_members`."""
+        batch = Awaited(1, _index, timeout)
+        return self._start(batch, lambda batch: self._group._change_members(batch, changes, patience))
+
+    def cancel_change(self, timeout: Optional[float] = None) -> asyncio.Future[int]:
+        """As `Group.cancel_change`."""
+        group = self._group
+        return self._start(
+            Awaited(1, _index, timeout), lambda batch: group._bridge.requests.submit(batch, group._native.cancel_change)
+        )
+
+    def transfer_leadership(
+        self, to: Optional[int] = None, patience: float = 10.0, timeout: Optional[float] = None
+    ) -> asyncio.Future[None]:
+        """As `Group.transfer_leadership`."""
+        batch = Awaited(1, lambda outcomes: one(outcomes) and None, timeout)
+        return self._start(batch, lambda batch: self._group._transfer_leadership(batch, to, patience))
+
     def wait_for_leader(self, timeout: Optional[float] = None) -> asyncio.Future[int]:
         """As `Group.wait_for_leader`."""
         return self._start(Awaited(1, _index, timeout), self._group._bridge.wait_for_leader)
@@ -337,4 +420,28 @@ def _consistency(consistency: Consistency) -> tuple[str, int]:
         return "at-least", consistency.index
     if isinstance(consistency, Freshness):
         return consistency.value, 0
-    raise TypeError(f"{consistency!r} is no consistency: expected LINEARIZABLE, STALE or at_least(index)")
+    raise TypeError(f"{consistency!r} is no consistency: expected LINEARIZABLE, LEASE, STALE or at_least(index)")
+
+
+def settings_row(settings: GroupSettings) -> tuple[float, float, int, int]:
+    """Settings in the native part's words."""
+    return settings.lease, settings.session_expiry, settings.max_sessions, settings.session_reply_bytes
+
+
+def _change(change: MemberChange) -> tuple[Any, ...]:
+    """A change in the native part's words: kind, id, role, priority, address, context, settings."""
+    if isinstance(change, AddMember):
+        return "add", change.id, change.role.value, change.priority, change.address, change.context, None
+    if isinstance(change, RemoveMember):
+        return "remove", change.id, "", 0, "", b"", None
+    if isinstance(change, SetRole):
+        return "role", change.id, change.role.value, 0, "", b"", None
+    if isinstance(change, SetPriority):
+        return "priority", change.id, "", change.priority, "", b"", None
+    if isinstance(change, SetAddress):
+        return "address", change.id, "", 0, change.address, b"", None
+    if isinstance(change, SetContext):
+        return "context", change.id, "", 0, "", change.context, None
+    if isinstance(change, SetSettings):
+        return "settings", 0, "", 0, "", b"", settings_row(change.settings)
+    raise TypeError(f"{change!r} is no change of members: expected AddMember, RemoveMember, SetRole, ...")

@@ -14,9 +14,9 @@ from typing import Optional, Union
 from . import errors
 from . import _native
 from ._bridge import Bridge, is_in_callback, refuse_in_callback
-from .group import Group
+from .group import Group, settings_row
 from .machine import StateMachine
-from .types import Member, ServerStatus
+from .types import GroupSettings, Member, MemberRole, ServerStatus
 
 __all__ = ["Node", "Server"]
 
@@ -74,13 +74,23 @@ class Server:
         self._finalizer = weakref.finalize(self, _finalize, native, thread, self._bridges, os.getpid())
 
     def start_group(
-        self, state_machine: StateMachine, members: Optional[Iterable[Member]] = None, group: int = 1
+        self,
+        state_machine: StateMachine,
+        members: Optional[Iterable[Member]] = None,
+        group: int = 1,
+        *,
+        group_settings: Optional[GroupSettings] = None,
+        join: Optional[Iterable[str]] = None,
     ) -> Group:
         """Starts a group.
 
         members: forms a new group with these, of whom this server is one; every one of them must be started with the same
             list. Where the directory holds the group already, the same list continues it. None: continues it.
         group: its id in the cluster.
+        group_settings: with `members`, what every replica computes by; the same on each of them.
+        join: in place of `members`: where some members of a group that runs elsewhere are dialled (`host:port`; they need
+            not all be up, nor be all). The server waits to be added by `change_members` at the leader. Where the directory
+            holds the group already, it continues it.
 
         Waits until the engine has taken it, not until it is formed. Raises `StartError`, `Closed` and `InCallback`.
         """
@@ -91,9 +101,15 @@ class Server:
         if kind.apply is StateMachine.apply and kind.apply_entry is StateMachine.apply_entry:
             raise TypeError(f"{kind.__qualname__} overrides neither `apply` nor `apply_entry`")
         applied = state_machine.applied_index()
-        rows = None if members is None else [(member.id, member.address, member.context) for member in members]
+        if members is not None and join is not None:
+            raise ValueError("`members` form a new group, and `join` names some of one that runs: give one of them")
+        if group_settings is not None and members is None:
+            raise ValueError("`group_settings` go with `members`: a group that exists has its own (`SetSettings`)")
+        rows = None if members is None else [_row(member) for member in members]
+        contacts = None if join is None else list(join)
         bridge = Bridge(state_machine)
-        native = self._native.start_group(group, bridge, applied, rows)
+        words = settings_row(group_settings or GroupSettings())
+        native = self._native.start_group(group, bridge, applied, rows, words, contacts)
         self._bridges.append(bridge)
         return Group(self, native, bridge, group)
 
@@ -159,11 +175,13 @@ class Node(Group):
         members: Optional[Iterable[Member]] = None,
         group: int = 1,
         settings: Optional[Settings] = None,
+        group_settings: Optional[GroupSettings] = None,
+        join: Optional[Iterable[str]] = None,
     ) -> None:
         """Opens a server and starts a group on it: the arguments of `Server` and of `Server.start_group`."""
         server = Server(cluster=cluster, id=id, data_dir=data_dir, listen=listen, settings=settings)
         try:
-            started = server.start_group(state_machine, members, group)
+            started = server.start_group(state_machine, members, group, group_settings=group_settings, join=join)
         except BaseException:
             server.close()
             raise
@@ -198,6 +216,12 @@ class Node(Group):
         trace: Optional[TracebackType],
     ) -> None:
         await self.aclose()
+
+
+def _row(member: Member) -> tuple[int, str, bytes, int]:
+    if member.role is not MemberRole.VOTER:
+        raise ValueError(f"member {member.id}: who forms a group votes")
+    return member.id, member.address, member.context, member.priority
 
 
 def _close(native: _native.Server, thread: threading.Thread, bridges: list[Bridge]) -> None:

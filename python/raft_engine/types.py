@@ -7,22 +7,43 @@ from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 __all__ = [
+    "LEASE",
     "LINEARIZABLE",
     "STALE",
+    "AddMember",
     "Applied",
     "AtLeast",
+    "Change",
     "Consistency",
     "Freshness",
+    "GroupSettings",
     "GroupStatus",
     "Member",
+    "MemberChange",
+    "MemberRole",
     "Notice",
     "NoticeKind",
+    "RemoveMember",
     "Role",
     "ServerStatus",
     "Session",
     "SessionKey",
+    "SetAddress",
+    "SetContext",
+    "SetPriority",
+    "SetRole",
+    "SetSettings",
     "at_least",
 ]
+
+
+class MemberRole(enum.Enum):
+    """A server's place in a group."""
+
+    VOTER = "voter"
+    """Counts in elections and for commitment."""
+    LEARNER = "learner"
+    """Receives the log and counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,102 @@ class Member:
     """Where the other members dial it, as `host:port`."""
     context: bytes = b""
     """Bytes of the host that every member sees, say a client address. The engine gives them no meaning."""
+    role: MemberRole = MemberRole.VOTER
+    """Who forms a group votes."""
+    priority: int = 1
+    """How much it is wanted as a leader, against the other voters: 0 to 255. One with 0 leads where nobody else can, and
+    hands over as soon as another voter has caught up. Nothing else depends on it."""
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """What every replica of a group computes by: kept in its log, never local to a server."""
+
+    lease: float = 0.0
+    """For how many seconds a follower promises to help nobody else to lead, for reads with `LEASE`: at most the leader's
+    election timeout. 0: no leases."""
+    session_expiry: float = 3600.0
+    """A session that is not used for so many seconds of the group's own time expires."""
+    max_sessions: int = 4096
+    """Sessions that the group keeps: to open one more ends the one that was used least recently."""
+    session_reply_bytes: int = 65536
+    """The replies that one session keeps for retries, in bytes."""
+
+
+@dataclass(frozen=True)
+class AddMember:
+    """A new server, under an id above all that the group ever used. It runs already, started with `join`."""
+
+    id: int
+    address: str
+    """Where its peers dial it, as `host:port`: it is met there before anything is changed."""
+    context: bytes = b""
+    role: MemberRole = MemberRole.VOTER
+    """What it becomes once it has caught up."""
+    priority: int = 1
+
+
+@dataclass(frozen=True)
+class RemoveMember:
+    """A member leaves."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class SetRole:
+    """A learner is promoted, or a voter demoted."""
+
+    id: int
+    role: MemberRole
+
+
+@dataclass(frozen=True)
+class SetPriority:
+    """A member is wanted more or less as a leader."""
+
+    id: int
+    priority: int
+
+
+@dataclass(frozen=True)
+class SetAddress:
+    """A member moved."""
+
+    id: int
+    address: str
+
+
+@dataclass(frozen=True)
+class SetContext:
+    """The host's bytes about a member change."""
+
+    id: int
+    context: bytes
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """What every replica computes by changes."""
+
+    settings: GroupSettings
+
+
+MemberChange = Union[AddMember, RemoveMember, SetRole, SetPriority, SetAddress, SetContext, SetSettings]
+"""One part of a change of members."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of members in progress."""
+
+    target: tuple[Member, ...]
+    """The members once it is done."""
+    deadline: int
+    """It is given up at this time of the group, in nanoseconds as `Entry.log_time`, if those who are to vote have not caught
+    up."""
+    is_joint: bool
+    """Every decision needs a majority of the voters before it and one of those after it: there is no way but forward."""
 
 
 class Applied(NamedTuple):
@@ -91,11 +208,16 @@ class Freshness(enum.Enum):
 
     LINEARIZABLE = "linearizable"
     """Covers every write that was acknowledged anywhere before the read began. Only the leader answers."""
+    LEASE = "lease"
+    """As `LINEARIZABLE`, and without a round of messages while the leader holds a lease: where `GroupSettings.lease` is
+    set; else it is the same. Stands on clocks: the monotonic clock of every member's machine must run, while the machine
+    does, at a rate within a tenth of the others', and no machine may be suspended or migrated live."""
     STALE = "stale"
     """Whatever is applied at this server now."""
 
 
 LINEARIZABLE = Freshness.LINEARIZABLE
+LEASE = Freshness.LEASE
 STALE = Freshness.STALE
 
 
@@ -112,14 +234,14 @@ def at_least(index: int) -> AtLeast:
 
 
 Consistency = Union[Freshness, AtLeast]
-"""How fresh a read must be: `LINEARIZABLE`, `STALE`, or `at_least(index)`."""
+"""How fresh a read must be: `LINEARIZABLE`, `LEASE`, `STALE`, or `at_least(index)`."""
 
 
 class Role(enum.Enum):
     """What a server is in a group."""
 
     FORMING = "forming"
-    """The group is not formed yet."""
+    """The group is not formed yet, or not joined."""
     FOLLOWER = "follower"
     """Follows a leader, or waits for one."""
     PRE_CANDIDATE = "pre-candidate"
@@ -152,6 +274,20 @@ class GroupStatus:
     """Why the group stopped on this server, if it did."""
     members: tuple[Member, ...]
     """The members in force; empty before the group is formed."""
+    outgoing_voters: tuple[int, ...]
+    """The voters before a change that is joint: they still count as well."""
+    highest_id: int
+    """The highest id that the group ever used: a server that is added needs a higher one."""
+    settings: Optional[GroupSettings]
+    """What every replica computes by; `None` before the group is formed."""
+    change: Optional[Change]
+    """The change of members in progress."""
+    learners: dict[int, int]
+    """At the leader: the last entry that each learner holds durably."""
+    transferring_to: Optional[int]
+    """To whom this leader is handing over."""
+    removed: Optional[int]
+    """The entry that removed this server from the group, as far as it knows: it campaigns no more."""
 
 
 @dataclass(frozen=True)

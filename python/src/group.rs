@@ -6,7 +6,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView};
 use raft_engine::server::{self, Consistency, Item, SessionId, SessionKey};
+use raft_engine::types::ServerId;
 
+use crate::change::{ChangeRow, change, seconds};
 use crate::server::Process;
 use crate::{error, status};
 
@@ -80,6 +82,24 @@ impl Group {
         self.group.close_session_submit(tag, SessionId(session)).map_err(|refusal| error::refused(&refusal))
     }
 
+    fn change_members(&self, tag: u64, changes: Vec<ChangeRow>, patience_seconds: f64) -> PyResult<()> {
+        self.process.check()?;
+        let changes = changes.into_iter().map(change).collect::<PyResult<_>>()?;
+        let submitted = self.group.change_members_submit(tag, changes, seconds(patience_seconds)?);
+        submitted.map_err(|refusal| error::refused(&refusal))
+    }
+
+    fn cancel_change(&self, tag: u64) -> PyResult<()> {
+        self.process.check()?;
+        self.group.cancel_change_submit(tag).map_err(|refusal| error::refused(&refusal))
+    }
+
+    fn transfer_leadership(&self, tag: u64, to: Option<u64>, patience_seconds: f64) -> PyResult<()> {
+        self.process.check()?;
+        let submitted = self.group.transfer_leadership_submit(tag, to.map(ServerId), seconds(patience_seconds)?);
+        submitted.map_err(|refusal| error::refused(&refusal))
+    }
+
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.process.check()?;
         self.group.status().map(|status| status::of_group(py, &status)).transpose()
@@ -105,6 +125,7 @@ fn append(item: &Bound<'_, PyAny>, buffer: &mut Vec<u8>) -> PyResult<()> {
 fn consistency(freshness: &str, index: u64) -> PyResult<Consistency> {
     match freshness {
         "linearizable" => Ok(Consistency::Linearizable),
+        "lease" => Ok(Consistency::Lease),
         "stale" => Ok(Consistency::Stale),
         "at-least" => Ok(Consistency::AtLeast(index)),
         _ => Err(PyValueError::new_err(format!("{freshness} is no consistency"))),

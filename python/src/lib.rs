@@ -5,6 +5,7 @@
 //! wait is detached from the interpreter; every callback attaches once for a whole batch. Locks of the engine are never
 //! held by a thread that waits for the interpreter, but for the dispatcher itself, for which nobody waits attached.
 
+mod change;
 mod entry;
 mod error;
 mod group;

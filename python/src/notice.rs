@@ -2,13 +2,19 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use raft_engine::server::{Notice, Role};
-use raft_engine::types::{Configuration, ServerId};
+use raft_engine::server::{Member, MemberRole, Notice, Role};
+use raft_engine::types::ServerId;
 
-/// The members as rows of id, address and context.
-pub(crate) fn members<'py>(py: Python<'py>, configuration: Option<&Configuration>) -> PyResult<Bound<'py, PyList>> {
-    let members = configuration.map_or(&[][..], |configuration| &configuration.members);
-    PyList::new(py, members.iter().map(|member| (member.id.0, &member.address, PyBytes::new(py, &member.context))))
+/// The members as rows of id, address, context, role and priority.
+pub(crate) fn members<'py>(py: Python<'py>, members: &[Member]) -> PyResult<Bound<'py, PyList>> {
+    let row = |member: &Member| {
+        let role = match member.role {
+            MemberRole::Voter => "voter",
+            MemberRole::Learner => "learner",
+        };
+        (member.id.0, member.address.clone(), PyBytes::new(py, &member.context), role, member.priority)
+    };
+    PyList::new(py, members.iter().map(row))
 }
 
 /// The name of a role in `raft_engine.Role`.
@@ -48,7 +54,8 @@ pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
         Notice::Warning { message } => ("warning", message.clone()),
     };
     let id = |server: Option<ServerId>| server.map(|server| server.0);
-    let arguments = (kind, message, role, term, id(leader), id(peer), members(py, configuration)?);
+    let named = configuration.map_or(&[][..], |configuration| &configuration.members);
+    let arguments = (kind, message, role, term, id(leader), id(peer), members(py, named)?);
     bridge.call_method1(pyo3::intern!(py, "notice"), arguments)?;
     Ok(())
 }

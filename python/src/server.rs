@@ -6,8 +6,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use raft_engine::server::{self, Config, Dispatch, DispatchError, MemberArgument, Refused, StartHow};
-use raft_engine::types::{GroupId, GroupSettings, ServerId};
+use raft_engine::types::{GroupId, ServerId};
 
+use crate::change::{MemberRow, SettingsRow, settings};
 use crate::group::Group;
 use crate::machine::PythonMachine;
 use crate::{error, status};
@@ -54,24 +55,29 @@ impl Server {
         Ok(Self { server: ManuallyDrop::new(server), process })
     }
 
+    #[allow(clippy::too_many_arguments, reason = "one call from Python, by name there")]
     fn start_group(
         &self,
         py: Python<'_>,
         group: u64,
         bridge: Py<PyAny>,
         applied_index: u64,
-        members: Option<Vec<(u64, String, Vec<u8>)>>,
+        members: Option<Vec<MemberRow>>,
+        group_settings: SettingsRow,
+        contacts: Option<Vec<String>>,
     ) -> PyResult<Group> {
         self.process.check()?;
-        let how = match members {
-            None => StartHow::Restart,
-            Some(members) => {
-                let members = members.into_iter();
-                let members = members.map(|(id, address, context)| MemberArgument {
+        let how = match (members, contacts) {
+            (_, Some(contacts)) => StartHow::Join { contacts },
+            (None, None) => StartHow::Restart,
+            (Some(members), None) => {
+                let members = members.into_iter().map(|(id, address, context, priority)| MemberArgument {
+                    id: ServerId(id),
+                    priority,
+                    address,
                     context,
-                    ..MemberArgument::new(ServerId(id), address)
                 });
-                StartHow::Bootstrap { members: members.collect(), settings: GroupSettings::default() }
+                StartHow::Bootstrap { members: members.collect(), settings: settings(group_settings)? }
             }
         };
         let machine = Box::new(PythonMachine::new(bridge, applied_index));
