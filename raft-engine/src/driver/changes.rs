@@ -121,7 +121,10 @@ impl Driver {
         }
         let to_meet: Vec<_> = added(&changes).map(|(id, address)| (id, address.to_owned())).collect();
         group.changes.meeting = Some(Meeting { ticket, changes, deadline: now + patience });
-        to_meet.iter().for_each(|(peer, address)| self.know_peer(*peer, address));
+        for (peer, address) in to_meet {
+            self.know_peer(peer, &address);
+            self.dial_soon(peer);
+        }
         self.begin_change_if_met(now, id);
     }
 
@@ -152,6 +155,7 @@ impl Driver {
         }
         let Some(group) = self.groups.get_mut(&id) else { return };
         if let Some(meeting) = group.changes.meeting.take() {
+            self.links.are_stale = true;
             let index = group.formed().map_or(0, |formed| formed.raft.configuration_at(Index::MAX).0);
             complete(id, vec![meeting.ticket], Outcome::NotApplied(NotApplied::Cancelled), &mut self.effects);
             return complete(id, vec![ticket], Outcome::ChangeCancelled { index }, &mut self.effects);
@@ -189,6 +193,7 @@ impl Driver {
         for group in self.groups.values_mut() {
             let is_meant = group.changes.to_meet().any(|id| id == peer);
             if let Some(meeting) = group.changes.meeting.take_if(|_| is_meant) {
+                self.links.are_stale = true;
                 let why = NotApplied::Invalid(format!("server {peer} cannot be added: {reason}"));
                 complete(group.id, vec![meeting.ticket], Outcome::NotApplied(why), &mut self.effects);
             }
@@ -239,6 +244,7 @@ impl Driver {
         let changes = &mut group.changes;
         let effects = &mut self.effects;
         if let Some(meeting) = changes.meeting.take_if(|meeting| !is_leader || now >= meeting.deadline) {
+            self.links.are_stale = true;
             let absent: Vec<_> = added(&meeting.changes)
                 .filter(|(peer, _)| self.links.met(*peer).is_none())
                 .map(|(peer, address)| format!("server {peer} was not met at {address}"))

@@ -158,6 +158,7 @@ impl Driver {
             return;
         }
         self.links.are_stale = true;
+        let is_met = self.links.met(id).is_some();
         let address = self.settings.peer_addresses.get(&id).map_or(address, String::as_str);
         let seed = self.random.u64(..);
         let link = self.links.peers.entry(id).or_insert_with(|| Link {
@@ -171,6 +172,18 @@ impl Driver {
         if link.address != address {
             address.clone_into(&mut link.address);
             link.backoff.succeeded();
+            // Whoever answers at the old address answers for nobody.
+            if let Some(dialled) = link.dialled.filter(|_| !is_met) {
+                self.close(dialled);
+            }
+        }
+    }
+
+    /// Somebody wants a peer met now, whatever became of earlier dials.
+    pub(super) fn dial_soon(&mut self, id: ServerId) {
+        if let Some(link) = self.links.peers.get_mut(&id) {
+            link.backoff.succeeded();
+            link.last_refusal = None;
         }
     }
 

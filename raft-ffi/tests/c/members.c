@@ -171,6 +171,8 @@ int main(void) {
     CHECK(group_info(groups[3]).role == RAFT_ROLE_FORMING && group_info(groups[3]).highest_id == 0);
     raft_members *none = NULL;
     FAILS(RAFT_ERR_FORMING, raft_group_members(groups[3], &none, &error));
+    /* At an address where another server is, it is not; and the right one is taken afterwards. */
+    refused(RAFT_ERR_INVALID, (raft_member_change){.kind = RAFT_CHANGE_ADD, .id = 3, .address = address_of(1)}, "cannot be added");
     uint64_t added = change(&(raft_member_change){.kind = RAFT_CHANGE_ADD, .id = 3, .address = address_of(3),
                                                   .priority = RAFT_PRIORITY_LAST, .context = (const uint8_t *)"third",
                                                   .context_length = 5}, 1);
