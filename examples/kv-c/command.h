@@ -16,6 +16,7 @@ enum command_route {
     ROUTE_READ,  /* a replicated command was appended: answer it from state that is fresh enough */
     ROUTE_CLOSE, /* the reply was appended, and the connection ends with it */
     ROUTE_SESSION, /* something is to be done to a session: the client's view says what */
+    ROUTE_OPERATE, /* an operation of the operator's was appended (operation.h): have it done */
 };
 
 /* What a request has to do with a session. */
@@ -44,7 +45,11 @@ struct client_view {
 struct member_view {
     uint64_t id;
     const char *raft_address;
-    const char *resp_address; /* host:port */
+    const char *resp_address; /* host:port, or empty: no client is sent there */
+    const char *role;         /* "voter" or "learner" */
+    const char *becomes;      /* by the change in progress: the same, or "none" if it leaves */
+    int priority;
+    uint64_t durable; /* at the leader, of a learner: how much of the log it holds */
 };
 
 /* What a command may tell of the server. `refresh` brings the rest up to date; it may be NULL. */
@@ -68,6 +73,9 @@ struct server_view {
     uint64_t snapshot;
     uint64_t log_writes;
     const char *disk;
+    const char *change; /* of the members: "none", "learning" or "joint" */
+    uint64_t transferring_to; /* 0: leadership is not being handed over */
+    uint64_t removed;         /* the entry that removed this server from the group; 0: none */
     const char *stopped; /* why the server or its group stopped; empty if it runs */
     uint64_t keys;
     uint64_t digest;
@@ -87,6 +95,6 @@ const struct member_view *member_find(const struct server_view *server, uint64_t
 bool address_split(const char *address, struct slice *host, uint16_t *port);
 
 /* Writes why a request that only the leader can answer was certainly not applied: MOVED or CLUSTERDOWN. */
-void reply_not_leader(const struct server_view *server, uint64_t leader, struct buffer *reply);
+void reply_not_leader(struct server_view *server, uint64_t leader, struct buffer *reply);
 
 #endif

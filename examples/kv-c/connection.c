@@ -225,6 +225,21 @@ static bool submit(struct connection *connection, struct submission *submission,
     return true;
 }
 
+/* Hands an operation on. It stands alone: nothing of its connection comes before it, and no write goes on behind it. */
+static bool operate(struct connection *connection, struct submission *submission, enum resp_version version,
+                    struct slice operation) {
+    if (connection->first != NULL) {
+        return false;
+    }
+    struct request *request = add_request(connection, version);
+    if (request != NULL) {
+        request->place = REQUEST_IN_OPERATION;
+        connection->in_read++;
+        submission_operate(submission, request, operation);
+    }
+    return true;
+}
+
 /* One request of the parser's. False if it has to wait. */
 static bool take_request(struct connection *connection, struct submission *submission, struct server_view *server,
                          struct buffer *command, struct buffer *reply) {
@@ -241,6 +256,9 @@ static bool take_request(struct connection *connection, struct submission *submi
     if (route == ROUTE_WRITE || route == ROUTE_READ || route == ROUTE_SESSION) {
         struct slice bytes = {command->data, command->length};
         return submit(connection, submission, route != ROUTE_READ, version, bytes);
+    }
+    if (route == ROUTE_OPERATE) {
+        return operate(connection, submission, version, (struct slice){command->data, command->length});
     }
     answer_locally(connection, version, reply);
     connection->is_ending = connection->is_ending || route == ROUTE_CLOSE;

@@ -26,6 +26,7 @@ enum request_place {
     REQUEST_ANSWERED,
     REQUEST_IN_LOG,  /* proposed, or about to be */
     REQUEST_IN_READ, /* waits until the state is fresh enough */
+    REQUEST_IN_OPERATION, /* an operator's, being done; counted with the reads */
     REQUEST_READY,   /* the state is: looked up when it is this request's turn and there is room for the answer */
 };
 

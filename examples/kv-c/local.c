@@ -52,8 +52,18 @@ static void append_address(struct buffer *text, const char *address) {
     }
 }
 
-void reply_not_leader(const struct server_view *server, uint64_t leader, struct buffer *reply) {
-    const struct member_view *member = leader == server->id ? NULL : member_find(server, leader);
+/* The leader, as clients may dial it; NULL if none is known that they may. */
+static const struct member_view *client_find(const struct server_view *server, uint64_t id) {
+    const struct member_view *member = member_find(server, id);
+    return member != NULL && member->resp_address[0] != '\0' ? member : NULL;
+}
+
+void reply_not_leader(struct server_view *server, uint64_t leader, struct buffer *reply) {
+    const struct member_view *member = leader == server->id ? NULL : client_find(server, leader);
+    if (member == NULL && leader != 0 && leader != server->id) {
+        refresh(server); /* it may be a member since a moment ago */
+        member = client_find(server, leader);
+    }
     if (member == NULL) {
         static const char text[] =
             "CLUSTERDOWN no leader is known: there is an election, or no majority is connected";
@@ -222,18 +232,29 @@ static void node_id(uint64_t id, char text[NODE_ID_BYTES]) {
     snprintf(text, NODE_ID_BYTES, "%040" PRIx64, id);
 }
 
-/* The members, the one that owns all slots first: the leader, or, at `position` 0 without one, NULL. */
+/* The members that clients may dial, the one that owns all slots first: the leader, or, at `position` 0 without one,
+ * NULL. */
 static const struct member_view *member_at(const struct server_view *server, size_t position) {
-    const struct member_view *leader = member_find(server, server->leader);
+    const struct member_view *leader = client_find(server, server->leader);
     if (position == 0 || leader == NULL) {
         return leader;
     }
     for (size_t at = 0; at < server->member_count; at++) {
-        if (&server->members[at] != leader && --position == 0) {
-            return &server->members[at];
+        const struct member_view *member = &server->members[at];
+        if (member != leader && member->resp_address[0] != '\0' && --position == 0) {
+            return member;
         }
     }
     return NULL;
+}
+
+/* How many there are. */
+static size_t client_count(const struct server_view *server) {
+    size_t count = 0;
+    for (size_t at = 0; at < server->member_count; at++) {
+        count += server->members[at].resp_address[0] != '\0';
+    }
+    return count;
 }
 
 static void reply_host_and_port(struct buffer *reply, const struct member_view *member) {
@@ -250,10 +271,11 @@ static void reply_host_and_port(struct buffer *reply, const struct member_view *
 static void cluster_slots(struct command_call *call) {
     struct buffer *reply = call->reply;
     resp_array(reply, 1);
-    resp_array(reply, 2 + call->server->member_count);
+    size_t count = client_count(call->server);
+    resp_array(reply, 2 + count);
     resp_integer(reply, 0);
     resp_integer(reply, SLOT_LAST);
-    for (size_t at = 0; at < call->server->member_count; at++) {
+    for (size_t at = 0; at < count; at++) {
         const struct member_view *member = member_at(call->server, at);
         char id[NODE_ID_BYTES];
         node_id(member->id, id);
@@ -274,8 +296,9 @@ static void cluster_shards(struct command_call *call) {
     resp_integer(reply, 0);
     resp_integer(reply, SLOT_LAST);
     resp_bulk_text(reply, "nodes");
-    resp_array(reply, call->server->member_count);
-    for (size_t at = 0; at < call->server->member_count; at++) {
+    size_t count = client_count(call->server);
+    resp_array(reply, count);
+    for (size_t at = 0; at < count; at++) {
         const struct member_view *member = member_at(call->server, at);
         struct slice host = slice_of(member->resp_address);
         uint16_t port = 0;
@@ -304,7 +327,8 @@ static void cluster_nodes(struct command_call *call) {
     struct buffer text = {0};
     char leader_id[NODE_ID_BYTES];
     node_id(call->server->leader, leader_id);
-    for (size_t at = 0; at < call->server->member_count; at++) {
+    size_t count = client_count(call->server);
+    for (size_t at = 0; at < count; at++) {
         const struct member_view *member = member_at(call->server, at);
         char id[NODE_ID_BYTES];
         node_id(member->id, id);
@@ -325,7 +349,7 @@ enum command_route local_cluster(struct command_call *call) {
         return reply_unknown_subcommand(call);
     }
     refresh(server);
-    bool has_leader = member_find(server, server->leader) != NULL;
+    bool has_leader = client_find(server, server->leader) != NULL;
     if (slice_is_word(subcommand, "myid")) {
         char id[NODE_ID_BYTES];
         node_id(server->id, id);
@@ -339,7 +363,7 @@ enum command_route local_cluster(struct command_call *call) {
                              "cluster_slots_ok:%d\r\ncluster_known_nodes:%zu\r\ncluster_size:1\r\n"
                              "cluster_current_epoch:%" PRIu64 "\r\n",
                              has_leader ? "ok" : "fail", SLOT_LAST + 1, has_leader ? SLOT_LAST + 1 : 0,
-                             server->member_count, server->term);
+                             client_count(server), server->term);
         resp_text(call->reply, call->client->version, (struct slice){text.data, text.length});
         buffer_free(&text);
         return ROUTE_DONE;
@@ -435,7 +459,7 @@ enum command_route local_raft_status(struct command_call *call) {
     }
     char digest[17];
     snprintf(digest, sizeof digest, "%016" PRIx64, server->digest);
-    resp_map(call->reply, call->client->version, 18);
+    resp_map(call->reply, call->client->version, 21);
     status_text(call, "cluster", server->cluster);
     status_number(call, "id", server->id);
     status_text(call, "language", server->language);
@@ -451,6 +475,9 @@ enum command_route local_raft_status(struct command_call *call) {
     status_number(call, "log_writes", server->log_writes);
     status_text(call, "disk", server->disk);
     status_text(call, "stopped", server->stopped);
+    status_text(call, "change", server->change);
+    status_number(call, "transferring_to", server->transferring_to);
+    status_number(call, "removed", server->removed);
     status_number(call, "keys", server->keys);
     status_text(call, "digest", digest);
     resp_bulk_text(call->reply, "members");

@@ -27,6 +27,14 @@ command_handler local_quit;
 command_handler local_raft_status;
 command_handler local_select;
 
+/* The operator's, in operator.c. */
+command_handler operator_add;
+command_handler operator_cancel;
+command_handler operator_members;
+command_handler operator_remove;
+command_handler operator_snapshot;
+command_handler operator_transfer;
+
 enum command_route reply_failure(struct command_call *call, const char *text);
 enum command_route reply_unknown_subcommand(struct command_call *call);
 

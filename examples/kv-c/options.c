@@ -11,14 +11,16 @@
 
 void options_print_usage(void) {
     fputs("usage: kv --cluster NAME --id N --data DIR --raft HOST:PORT --resp HOST:PORT\n"
-          "          --member ID=RAFT_HOST:PORT/RESP_HOST:PORT ... [--peer ID=HOST:PORT ...] [--config KEY=VALUE ...]\n"
+          "          --member ID=RAFT_HOST:PORT/RESP_HOST:PORT ... | --join HOST:PORT ...\n"
+          "          [--peer ID=HOST:PORT ...] [--config KEY=VALUE ...]\n"
           "\n"
           "  --cluster NAME   the name that all servers of the cluster share\n"
-          "  --id N           this server's id: one of the members'\n"
+          "  --id N           this server's id, never used before for another directory\n"
           "  --data DIR       where its log and snapshots are\n"
           "  --raft           where it listens for its peers\n"
           "  --resp           where it listens for Redis clients\n"
-          "  --member         a member of the cluster; the same list on every server\n"
+          "  --member         a member of the new group; the same list on every server\n"
+          "  --join           a member of the group that runs, where its peers dial it: wait to be added (RAFT.ADD)\n"
           "  --peer           dial that member here, and not at its address\n"
           "  --config         an engine setting, such as election_timeout_ms=1000\n",
           stderr);
@@ -80,13 +82,27 @@ static bool add_member(struct options *options, const char *argument) {
     options->members = members;
     char *raft = copy_text(addresses, (size_t)(slash - addresses));
     char *resp = copy_text(slash + 1, strlen(slash + 1));
-    members[options->member_count++] = (struct member_view){id, raft, resp};
+    members[options->member_count++] = (struct member_view){
+        .id = id, .raft_address = raft, .resp_address = resp, .role = "voter", .becomes = "voter", .priority = 1};
     if (raft == NULL || resp == NULL) {
         return wrong("no memory", argument);
     }
     if (!is_address(raft) || !is_address(resp)) {
         return wrong("--member must be ID=RAFT_HOST:PORT/RESP_HOST:PORT", argument);
     }
+    return true;
+}
+
+static bool add_contact(struct options *options, const char *argument) {
+    if (!is_address(argument)) {
+        return wrong("--join must be HOST:PORT", argument);
+    }
+    const char **contacts = realloc(options->contacts, (options->contact_count + 1) * sizeof *contacts);
+    if (contacts == NULL) {
+        return wrong("no memory", argument);
+    }
+    options->contacts = contacts;
+    contacts[options->contact_count++] = argument;
     return true;
 }
 
@@ -154,6 +170,8 @@ static bool take_option(struct options *options, const char *name, const char *v
         options->id = (uint64_t)id;
     } else if (strcmp(name, "--member") == 0) {
         return add_member(options, value);
+    } else if (strcmp(name, "--join") == 0) {
+        return add_contact(options, value);
     } else if (strcmp(name, "--peer") == 0) {
         return add_peer(options, value);
     } else if (strcmp(name, "--config") == 0) {
@@ -186,13 +204,17 @@ static bool check(struct options *options) {
     if (options->resp_address == NULL || !is_address(options->resp_address)) {
         return wrong("missing or not HOST:PORT", "--resp");
     }
+    if (options->contact_count > 0) {
+        return options->member_count == 0 ||
+               wrong("a group that exists has its members", "--join goes without --member");
+    }
     for (size_t at = 0; at < options->member_count; at++) {
         if (options->members[at].id == options->id) {
             qsort(options->members, options->member_count, sizeof *options->members, by_id);
             return true;
         }
     }
-    return wrong("missing", "--member for this server's own id");
+    return wrong("missing", "--member for this server's own id, or --join");
 }
 
 bool options_parse(struct options *options, int argument_count, char **arguments) {
@@ -221,6 +243,7 @@ void options_free(struct options *options) {
         free(options->settings[at].value);
     }
     free(options->members);
+    free(options->contacts);
     free(options->settings);
     *options = (struct options){0};
 }

@@ -17,6 +17,9 @@ struct options {
     const char *resp_address;
     struct member_view *members;
     size_t member_count;
+    /* Where some members of a group that runs are dialled, to be added to it; with none, the members form it. */
+    const char **contacts;
+    size_t contact_count;
     /* For the engine, --peer among them as `peer.ID`. */
     struct setting *settings;
     size_t setting_count;

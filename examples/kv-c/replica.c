@@ -1,6 +1,7 @@
 #include "replica.h"
 
 #include "machine.h"
+#include "operation.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +9,10 @@
 #include <string.h>
 
 #define GROUP_ID 1
+/* A server that is added has so long to be met and to catch up. */
+#define ADD_PATIENCE_MS 60000
+/* And a voter so long to take leadership over. */
+#define TRANSFER_PATIENCE_MS 10000
 
 const char *role_name(uint32_t role) {
     switch (role) {
@@ -110,6 +115,12 @@ static void notice(void *user, const raft_notice *notice) {
     case RAFT_NOTICE_ROLE:
         listener->role_changed(listener->user, notice->role, notice->term, notice->leader);
         break;
+    case RAFT_NOTICE_MEMBERS:
+        listener->members_changed(listener->user);
+        break;
+    case RAFT_NOTICE_REMOVED:
+        listener->removed(listener->user, notice->message);
+        break;
     case RAFT_NOTICE_GROUP_STOPPED:
     case RAFT_NOTICE_SERVER_STOPPED:
         if (replica->restore_problem != NULL) {
@@ -150,7 +161,7 @@ static enum replica_start configure(const struct options *options, raft_config *
 }
 
 static enum replica_start start_group(struct replica *replica, const struct options *options) {
-    raft_member *members = calloc(options->member_count, sizeof *members);
+    raft_member *members = calloc(options->member_count + 1, sizeof *members);
     if (members == NULL) {
         fputs("kv: no memory\n", stderr);
         return REPLICA_FAILED;
@@ -162,12 +173,14 @@ static enum replica_start start_group(struct replica *replica, const struct opti
         members[at].context = (const uint8_t *)member->resp_address;
         members[at].context_length = strlen(member->resp_address);
     }
-    /* Bootstrapping a directory that already holds the group, formed with these members, continues it. */
+    /* Where the directory holds the group already, either continues it. */
     raft_start start = {.size = sizeof start,
                         .group = GROUP_ID,
-                        .how = RAFT_START_BOOTSTRAP,
-                        .members = members,
-                        .member_count = options->member_count};
+                        .how = options->contact_count > 0 ? RAFT_START_JOIN : RAFT_START_BOOTSTRAP,
+                        .members = options->member_count > 0 ? members : NULL,
+                        .member_count = options->member_count,
+                        .contacts = options->contacts,
+                        .contact_count = options->contact_count};
     raft_state_machine machine = {.size = sizeof machine,
                                   .user = replica,
                                   .apply = apply,
@@ -237,6 +250,88 @@ static const char *disk_name(uint32_t disk) {
     }
 }
 
+static const char *change_name(uint32_t phase) {
+    switch (phase) {
+    case RAFT_PHASE_NONE:
+        return "none";
+    case RAFT_PHASE_LEARNING:
+        return "learning";
+    case RAFT_PHASE_JOINT:
+        return "joint";
+    default:
+        return "unknown";
+    }
+}
+
+static const char *member_role_name(uint32_t role) {
+    return role == RAFT_MEMBER_VOTER ? "voter" : role == RAFT_MEMBER_LEARNER ? "learner" : "none";
+}
+
+/* The list, with the texts behind it. */
+static struct member_view *copy_members(const raft_member *members, size_t count) {
+    size_t text_bytes = 0;
+    for (size_t at = 0; at < count; at++) {
+        text_bytes += strlen(members[at].address) + members[at].context_length + 2;
+    }
+    struct member_view *views = malloc(count * sizeof *views + text_bytes);
+    if (views == NULL) {
+        return NULL;
+    }
+    char *text = (char *)(views + count);
+    for (size_t at = 0; at < count; at++) {
+        const raft_member *member = &members[at];
+        views[at] = (struct member_view){.id = member->id,
+                                         .role = member_role_name(member->role),
+                                         .becomes = member_role_name(member->becomes),
+                                         .priority = member->priority,
+                                         .durable = member->durable_index};
+        size_t address_length = strlen(member->address);
+        views[at].raft_address = memcpy(text, member->address, address_length + 1);
+        text += address_length + 1;
+        views[at].resp_address = text;
+        if (member->context_length > 0) {
+            memcpy(text, member->context, member->context_length);
+        }
+        text += member->context_length;
+        *text++ = '\0';
+    }
+    return views;
+}
+
+struct member_view *replica_members(const struct replica *replica, size_t *count) {
+    raft_members *members = NULL;
+    if (raft_group_members(replica->group, &members, NULL) != RAFT_OK) {
+        return NULL;
+    }
+    *count = raft_members_count(members);
+    struct member_view *views = copy_members(raft_members_array(members), *count);
+    raft_members_free(members);
+    return views;
+}
+
+int32_t replica_operate(struct replica *replica, uint64_t tag, struct slice bytes, raft_error **error) {
+    struct operation operation = operation_read(bytes);
+    raft_member_change change = {.id = operation.id};
+    switch (operation.kind) {
+    case OPERATION_ADD:
+        change.kind = RAFT_CHANGE_ADD;
+        change.role = operation.is_learner ? RAFT_MEMBER_LEARNER : RAFT_MEMBER_VOTER;
+        change.address = operation.raft_address;
+        change.context = (const uint8_t *)operation.resp_address;
+        change.context_length = strlen(operation.resp_address);
+        return raft_group_change_members_submit(replica->group, tag, &change, 1, ADD_PATIENCE_MS, error);
+    case OPERATION_REMOVE:
+        change.kind = RAFT_CHANGE_REMOVE;
+        return raft_group_change_members_submit(replica->group, tag, &change, 1, ADD_PATIENCE_MS, error);
+    case OPERATION_CANCEL:
+        return raft_group_cancel_change_submit(replica->group, tag, error);
+    case OPERATION_TRANSFER:
+        return raft_group_transfer_leadership_submit(replica->group, tag, operation.id, TRANSFER_PATIENCE_MS, error);
+    default:
+        return raft_group_snapshot_submit(replica->group, tag, error);
+    }
+}
+
 void replica_describe(const struct replica *replica, struct server_view *view) {
     raft_group_info group = {.size = sizeof group};
     raft_server_info server = {.size = sizeof server};
@@ -248,6 +343,9 @@ void replica_describe(const struct replica *replica, struct server_view *view) {
          * that of the later of the two. */
         view->applied = group.applied_index > replica->applied ? group.applied_index : replica->applied;
         view->snapshot = group.snapshot_index;
+        view->change = change_name(group.change_phase);
+        view->transferring_to = group.transferring_to;
+        view->removed = group.removed_index;
     }
     if (raft_server_status(replica->server, &server, NULL) == RAFT_OK) {
         view->log_writes = server.log_writes;

@@ -17,6 +17,10 @@ struct replica_listener {
     void *user;
     void (*completed)(void *user, const raft_completion *completions, size_t count);
     void (*role_changed)(void *user, uint32_t role, uint64_t term, uint64_t leader);
+    /* Other members, or another of their addresses. */
+    void (*members_changed)(void *user);
+    /* This server is no member any more. */
+    void (*removed)(void *user, const char *why);
     /* The group or the server stopped by itself, for good. */
     void (*stopped)(void *user, const char *why);
     /* Something that the operator may want to know. */
@@ -53,6 +57,13 @@ void replica_dispatch(struct replica *replica);
 
 /* Fills in what the engine knows. */
 void replica_describe(const struct replica *replica, struct server_view *view);
+
+/* The members in force, as an array of its own with its texts, released by free(); NULL before the group is formed, or
+ * without memory. */
+struct member_view *replica_members(const struct replica *replica, size_t *count);
+
+/* Has an operation done (operation.h); its end is a completion with this tag, unless it is refused at once. */
+int32_t replica_operate(struct replica *replica, uint64_t tag, struct slice operation, raft_error **error);
 
 /* Ends it: everything open is completed, everything acknowledged is durable. False if the engine refused. */
 bool replica_close(struct replica *replica);

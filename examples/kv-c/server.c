@@ -45,6 +45,7 @@ struct server {
     uint64_t started_ms;
     uint32_t printed_role;
     uint64_t printed_term;
+    struct member_view *members; /* what the view shows, once the group is formed */
     bool is_ending;
     bool has_stopped; /* by itself */
     char stopped_reason[512];
@@ -94,6 +95,30 @@ static void on_role_changed(void *user, uint32_t role, uint64_t term, uint64_t l
     }
 }
 
+/* Shows the members that are in force. */
+static void update_members(struct server *server) {
+    size_t count = 0;
+    struct member_view *members = replica_members(&server->replica, &count);
+    if (members != NULL) {
+        free(server->members);
+        server->members = members;
+        server->view.members = members;
+        server->view.member_count = count;
+    }
+}
+
+static void on_members_changed(void *user) {
+    update_members(user);
+}
+
+static void on_removed(void *user, const char *why) {
+    struct server *server = user;
+    printf("removed\n");
+    fflush(stdout);
+    fprintf(stderr, "kv: %s: this server ends; its directory may go, and its id is never used again\n", why);
+    server->is_ending = true;
+}
+
 static void on_stopped(void *user, const char *why) {
     struct server *server = user;
     if (!server->has_stopped) {
@@ -112,6 +137,7 @@ static void on_noticed(void *user, const char *message) {
 static void refresh(struct server_view *view) {
     struct server *server = view->user;
     replica_describe(&server->replica, view);
+    update_members(server);
     view->clients = server->connection_count;
     view->uptime_seconds = (now_ms() - server->started_ms) / 1000;
 }
@@ -317,6 +343,7 @@ static void close_everything(struct server *server) {
         connection_free(server->connections[at]);
     }
     free(server->connections);
+    free(server->members);
     submission_free(&server->submission);
     free(server->polled);
     if (server->listener >= 0) {
@@ -378,6 +405,7 @@ static void init(struct server *server, const struct options *options) {
                                         .member_count = options->member_count,
                                         .role = "forming",
                                         .disk = "unknown",
+                                        .change = "none",
                                         .stopped = server->stopped_reason};
     size_t queue_half_bytes = (size_t)options->queue_bytes / 2;
     size_t batch_bytes_max = queue_half_bytes < BATCH_BYTES_MAX ? queue_half_bytes : BATCH_BYTES_MAX;
@@ -395,7 +423,8 @@ int server_run(const struct options *options) {
         close_everything(&server);
         return 1;
     }
-    struct replica_listener listener = {&server, on_completed, on_role_changed, on_stopped, on_noticed};
+    struct replica_listener listener = {&server,    on_completed, on_role_changed, on_members_changed,
+                                        on_removed, on_stopped,   on_noticed};
     enum replica_start started = replica_open(&server.replica, options, listener);
     if (started != REPLICA_STARTED) {
         close_everything(&server);

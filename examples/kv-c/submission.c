@@ -1,6 +1,7 @@
 #include "submission.h"
 
 #include "machine.h"
+#include "operation.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -17,7 +18,7 @@ struct read_round {
 };
 
 /* Tags are the addresses of requests and rounds: each completes exactly once, and lives until then. Addresses are
- * even, and a round's tag is made odd, to be told from a request's. */
+ * multiples of four: a round's tag is made odd, and that of an operation's request has the second bit set. */
 static uint64_t request_tag(const struct request *request) {
     return (uint64_t)(uintptr_t)request;
 }
@@ -32,6 +33,14 @@ static uint64_t round_tag(const struct read_round *round) {
 
 static struct read_round *round_of(uint64_t tag) {
     return (tag & 1) != 0 ? (struct read_round *)(uintptr_t)(tag - 1) : NULL;
+}
+
+static uint64_t operation_tag(const struct request *request) {
+    return (uint64_t)(uintptr_t)request | 2;
+}
+
+static bool is_operation(uint64_t tag) {
+    return (tag & 2) != 0;
 }
 
 void submission_free(struct submission *submission) {
@@ -79,6 +88,9 @@ static void answer_not_applied(struct submission *submission, struct request *re
         answer_error(request, "CLUSTERDOWN ", slice_of("the group is not formed yet"));
         break;
     case RAFT_ERR_TOO_LARGE:
+    case RAFT_ERR_INVALID:
+    case RAFT_ERR_ARGUMENT:
+    case RAFT_ERR_CANCELLED:
         answer_error(request, "ERR ", reason(why));
         break;
     default:
@@ -220,6 +232,55 @@ void submission_read(struct submission *submission, struct request *request, str
     round->last = request;
 }
 
+/* Answers an operation that was done. */
+static void answer_operation(struct request *request, uint64_t index) {
+    struct operation operation = operation_read((struct slice){request->bytes.data, request->bytes.length});
+    /* The bytes of the operation end where the answer begins. */
+    struct buffer *answer = request_answer(request);
+    if (operation.kind == OPERATION_TRANSFER) {
+        resp_simple(answer, "OK");
+    } else {
+        resp_integer(answer, (int64_t)index);
+    }
+    request_answered(request);
+}
+
+void submission_operate(struct submission *submission, struct request *request, struct slice operation) {
+    bool is_local = operation_read(operation).kind == OPERATION_SNAPSHOT;
+    if (!submission->leads && !is_local) {
+        answer_not_leader(submission, request, submission->server->leader);
+        return;
+    }
+    buffer_append(&request->bytes, operation.data, operation.length);
+    if (request->bytes.failed) {
+        answer_error(request, "TRYAGAIN ", slice_of("no memory"));
+        return;
+    }
+    raft_error *error = NULL;
+    int32_t status = replica_operate(submission->replica, operation_tag(request), operation, &error);
+    if (status != RAFT_OK) {
+        answer_not_applied(submission, request, status, 0, slice_of(raft_error_message(error)));
+        raft_error_free(error);
+    }
+}
+
+static void operation_completed(struct submission *submission, const raft_completion *completion) {
+    struct request *request = request_of(completion->tag & ~UINT64_C(2));
+    struct slice message = {completion->result, completion->result_length};
+    if (completion->outcome == RAFT_OUTCOME_APPLIED) {
+        answer_operation(request, completion->index);
+    } else if (completion->outcome == RAFT_OUTCOME_NOT_APPLIED) {
+        answer_not_applied(submission, request, completion->status, completion->leader, message);
+    } else {
+        struct buffer why = {0};
+        struct slice text = reason(message);
+        buffer_append(&why, text.data, text.length);
+        buffer_append_text(&why, "; RAFT.MEMBERS tells what became of it");
+        answer_error(request, "UNKNOWN ", (struct slice){why.data, why.length});
+        buffer_free(&why);
+    }
+}
+
 size_t submission_answer_bytes(const struct submission *submission, struct slice command) {
     struct slice value = {NULL, 0};
     if (command.data[0] == COMMAND_GET) {
@@ -321,7 +382,9 @@ void submission_completed(struct submission *submission, const raft_completion *
     for (size_t at = 0; at < count; at++) {
         const raft_completion *completion = &completions[at];
         struct read_round *round = round_of(completion->tag);
-        if (round == NULL) {
+        if (round == NULL && is_operation(completion->tag)) {
+            operation_completed(submission, completion);
+        } else if (round == NULL) {
             proposal_completed(submission, completion);
         } else {
             submission->rounds_in_flight--;

@@ -45,6 +45,7 @@ bool submission_has_room(const struct submission *submission, size_t command_byt
 /* These take a request on, or answer it at once with why not. The command is copied. */
 void submission_write(struct submission *submission, struct request *request, struct slice command);
 void submission_read(struct submission *submission, struct request *request, struct slice command);
+void submission_operate(struct submission *submission, struct request *request, struct slice operation);
 
 /* Whether the result of a read is sure to be short enough for the log, whatever the open writes do. */
 bool submission_fits_log(const struct submission *submission, struct slice command);

@@ -10,10 +10,12 @@ import enum
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Union
 
 import machine
 import pattern
 import resp
+from operation import Kind, Operation
 
 REDIS_VERSION = "7.4.0"
 SLOT_LAST = 16383
@@ -27,6 +29,7 @@ class Route(enum.Enum):
     READ = 3  # the bytes are a replicated command: answer it from state that is fresh enough
     CLOSE = 4  # the bytes are the reply, and the connection ends with it
     SESSION = 5  # something is to be done to a session: `ClientView.session` says what
+    OPERATE = 6  # an operation of the operator's, in place of bytes: have it done
 
 
 class SessionUse(enum.Enum):
@@ -65,7 +68,11 @@ class MemberView:
 
     id: int
     raft_address: str
-    resp_address: str
+    resp_address: str  # empty: no client is sent there
+    role: str = "voter"  # or "learner"
+    becomes: str = "voter"  # by the change in progress: the same, or "none" if it leaves
+    priority: int = 1
+    durable: int = 0  # at the leader, of a learner: how much of the log it holds
 
 
 @dataclass
@@ -88,6 +95,9 @@ class ServerView:
     log_writes: int = 0
     disk: str = "unknown"
     stopped: str = ""
+    change: str = "none"  # of the members: or "learning" or "joint"
+    transferring_to: int = 0  # 0: leadership is not being handed over
+    removed: int = 0  # the entry that removed this server from the group; 0: none
     keys: int = 0
     digest: str = "0" * 16
     clients: int = 0
@@ -98,9 +108,15 @@ class ServerView:
         """The member with this id."""
         return next((member for member in self.members if member.id == id), None)
 
+    def client_member(self, id: int) -> MemberView | None:
+        """The member with this id, if clients may dial it."""
+        member = self.member(id)
+        return member if member is not None and member.resp_address else None
+
     def leader_first(self) -> list[MemberView]:
-        """The members, the one that owns all slots first: the leader, which must be known."""
-        return sorted(self.members, key=lambda member: (member.id != self.leader, member.id))
+        """The members that clients may dial, the one that owns all slots first: the leader, which must be known."""
+        members = [member for member in self.members if member.resp_address]
+        return sorted(members, key=lambda member: (member.id != self.leader, member.id))
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -122,7 +138,10 @@ def client_address(member: MemberView) -> str:
 
 def not_leader(server: ServerView, leader: int) -> bytes:
     """Why a request that only the leader can answer was certainly not applied: MOVED or CLUSTERDOWN."""
-    member = None if leader == server.id else server.member(leader)
+    member = None if leader == server.id else server.client_member(leader)
+    if member is None and leader not in (0, server.id):
+        server.refresh(server)  # It may be a member since a moment ago.
+        member = server.client_member(leader)
     if member is None:
         return resp.error("CLUSTERDOWN no leader is known: there is an election, or no majority is connected")
     return resp.error(f"MOVED 0 {client_address(member)}")
@@ -142,7 +161,7 @@ class Call:
         return [argument.lower() for argument in self.arguments[1:]]
 
 
-Answer = tuple[Route, bytes]
+Answer = tuple[Route, Union[bytes, Operation]]
 
 
 def _done(reply: bytes) -> Answer:
@@ -383,7 +402,7 @@ def _cluster(call: Call) -> Answer:
     if len(call.words) != 1:
         return _unknown_subcommand(call)
     server.refresh(server)
-    has_leader = server.member(server.leader) is not None
+    has_leader = server.client_member(server.leader) is not None
     subcommand = call.words[0]
     if subcommand == b"myid":
         return _done(resp.bulk(_node_id(server.id)))
@@ -393,7 +412,7 @@ def _cluster(call: Call) -> Answer:
                 version,
                 f"cluster_enabled:1\r\ncluster_state:{'ok' if has_leader else 'fail'}\r\n"
                 f"cluster_slots_assigned:{SLOT_LAST + 1}\r\ncluster_slots_ok:{SLOT_LAST + 1 if has_leader else 0}\r\n"
-                f"cluster_known_nodes:{len(server.members)}\r\ncluster_size:1\r\n"
+                f"cluster_known_nodes:{len(server.leader_first())}\r\ncluster_size:1\r\n"
                 f"cluster_current_epoch:{server.term}\r\n",
             )
         )
@@ -461,6 +480,9 @@ def _raft_status(call: Call) -> Answer:
         ("log_writes", server.log_writes),
         ("disk", server.disk),
         ("stopped", server.stopped),
+        ("change", server.change),
+        ("transferring_to", server.transferring_to),
+        ("removed", server.removed),
         ("keys", server.keys),
         ("digest", server.digest),
         ("members", " ".join(f"{each.id}={each.raft_address}/{each.resp_address}" for each in server.members)),
@@ -498,6 +520,79 @@ def _session(call: Call) -> Answer:
     if where is Route.WRITE:
         call.client.session = SessionPart(SessionUse.COMMAND, id, sequence)
     return where, data
+
+
+# ---- The operator ----
+
+# The longest address that the engine takes, in bytes.
+ADDRESS_BYTES_MAX = 512
+BAD_ID = "ERR a server's id is a whole number above 0"
+
+
+def _to_id(word: bytes) -> int | None:
+    number = resp.to_integer(word)
+    return number if number is not None and number > 0 else None
+
+
+def _to_address(word: bytes) -> str | None:
+    """An address as text; None if it is none."""
+    try:
+        text = word.decode()
+        return text if split_address(text)[1] and "\0" not in text and len(word) <= ADDRESS_BYTES_MAX else None
+    except ValueError:
+        return None
+
+
+def _add_server(call: Call) -> Answer:
+    words = call.arguments[1:]
+    last = words[-1].lower()
+    if last in (b"voter", b"learner"):
+        words = words[:-1]
+    if not 2 <= len(words) <= 3:
+        return _failure("ERR syntax error: RAFT.ADD ID HOST:PORT [CLIENT_HOST:PORT] [VOTER|LEARNER]")
+    id = _to_id(words[0])
+    if id is None:
+        return _failure(BAD_ID)
+    addresses = [_to_address(word) for word in words[1:]]
+    if None in addresses:
+        return _failure("ERR an address is HOST:PORT")
+    raft, client = addresses if len(addresses) == 2 else (*addresses, "")
+    return Route.OPERATE, Operation(Kind.ADD, id, last == b"learner", raft or "", client or "")
+
+
+def _remove_server(call: Call) -> Answer:
+    id = _to_id(call.arguments[1])
+    return _failure(BAD_ID) if id is None else (Route.OPERATE, Operation(Kind.REMOVE, id))
+
+
+def _transfer(call: Call) -> Answer:
+    if len(call.arguments) > 2:
+        return _failure("ERR syntax error: RAFT.TRANSFER [ID]")
+    id = _to_id(call.arguments[1]) if len(call.arguments) == 2 else 0
+    return _failure(BAD_ID) if id is None else (Route.OPERATE, Operation(Kind.TRANSFER, id))
+
+
+def _plain(kind: Kind) -> Callable[[Call], Answer]:
+    """An operation without arguments."""
+    return lambda call: (Route.OPERATE, Operation(kind))
+
+
+def _members(call: Call) -> Answer:
+    server = call.server
+    server.refresh(server)
+    rows = []
+    for member in server.members:
+        pairs = [
+            ("id", resp.integer(member.id)),
+            ("raft", resp.bulk(member.raft_address)),
+            ("resp", resp.bulk(member.resp_address)),
+            ("role", resp.bulk(member.role)),
+            ("becomes", resp.bulk(member.becomes)),
+            ("priority", resp.integer(member.priority)),
+            ("durable", resp.integer(member.durable)),
+        ]
+        rows.append(resp.mapping(call.client.version, [(resp.bulk(key), value) for key, value in pairs]))
+    return _done(resp.array(rows))
 
 
 # ---- The table ----
@@ -582,9 +677,18 @@ TABLE: dict[bytes, Entry] = {entry.name.encode(): entry for entry in (
     Entry("mset", -3, "write", (1, -1, 2), _set_many, "string", "1.0.1", "Sets keys to values, all at once."),
     Entry("ping", -1, "fast", _NONE, _ping, "connection", "1.0.0", "Answers PONG, or its argument."),
     Entry("quit", -1, "fast", _NONE, _quit, "connection", "1.0.0", "Ends the connection."),
+    Entry("raft.add", -3, "admin", _NONE, _add_server, "server", "1.0.0",
+          "Adds a server to the group: ID HOST:PORT [CLIENT_HOST:PORT] [VOTER|LEARNER]."),
+    Entry("raft.cancel", 1, "admin", _NONE, _plain(Kind.CANCEL), "server", "1.0.0",
+          "Gives up the change of members in progress."),
+    Entry("raft.members", 1, "loading stale", _NONE, _members, "server", "1.0.0", "Tells the members of the group."),
+    Entry("raft.remove", 2, "admin", _NONE, _remove_server, "server", "1.0.0", "Removes a server from the group: ID."),
     Entry("raft.session", -2, "write", _NONE, _session, "server", "1.0.0",
           "OPEN, RENEW id, CLOSE id, or id sequence and a write: applied once, however often it is sent."),
+    Entry("raft.snapshot", 1, "admin", _NONE, _plain(Kind.SNAPSHOT), "server", "1.0.0",
+          "Takes a snapshot at this server now."),
     Entry("raft.status", 1, "loading stale", _NONE, _raft_status, "server", "1.0.0", "Tells how this server stands."),
+    Entry("raft.transfer", -1, "admin", _NONE, _transfer, "server", "1.0.0", "Hands leadership over: [ID]."),
     Entry("select", 2, "fast", _NONE, _select, "connection", "1.0.0", "Chooses the database: there is one, 0."),
     Entry("set", -3, "write", _ONE, _set, "string", "1.0.0", "Sets a key to a value: [NX|XX] [GET]."),
     Entry("strlen", 2, "readonly fast", _ONE, _word(machine.LENGTH), "string", "2.2.0",

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import commands
 import resp
 from commands import ClientView, Route, ServerView
+from operation import Operation
 from submission import Place, Request, Submission
 
 # Requests that are read ahead of the first one without an answer.
@@ -199,10 +200,22 @@ class Connection(asyncio.Protocol):
         """One request. False if it has to wait."""
         version = self._client.version
         route, data = commands.route(arguments, self._client, self._server)
+        if isinstance(data, Operation):
+            return self._operate(version, data)
         if route is not Route.DONE and route is not Route.CLOSE:
             return self._submit(route is not Route.READ, version, data)
         self._answer_locally(data)
         self._is_ending = route is Route.CLOSE
+        return True
+
+    def _operate(self, version: int, operation: Operation) -> bool:
+        """Hands an operation on. Nothing of its connection comes before it, and no write goes on behind it."""
+        if self._queue:
+            return False
+        request = Request(self, version, Place.IN_OPERATION)
+        self._queue.append(request)
+        self._in_read += 1
+        self._submission.operate(request, operation)
         return True
 
     def _submit(self, is_write: bool, version: int, command: bytes) -> bool:

@@ -11,7 +11,7 @@ import time
 import raft_engine
 
 import options as command_line
-from commands import ServerView, split_address
+from commands import MemberView, ServerView, split_address
 from connection import Connection
 from options import Options, complain
 from replica import Replica
@@ -79,7 +79,8 @@ class Server:
             data_dir=options.data,
             listen=options.raft_address,
             state_machine=self._replica,
-            members=members,
+            members=None if options.contacts else members,
+            join=options.contacts or None,
             settings=options.settings,
         )
 
@@ -118,6 +119,13 @@ class Server:
         kind = raft_engine.NoticeKind
         if notice.kind is kind.ROLE:
             self._role_changed(notice)
+        elif notice.kind is kind.MEMBERS:
+            self._refresh(self._view)
+        elif notice.kind is kind.REMOVED:
+            print("removed", flush=True)
+            advice = "this server ends; its directory may go, and its id is never used again"
+            complain(f"{notice.message}: {advice}")
+            self._ended.set()
         elif notice.kind in (kind.GROUP_STOPPED, kind.SERVER_STOPPED):
             complain(f"stopped: {notice.message}")
             self._view.stopped = self._view.stopped or notice.message
@@ -139,7 +147,8 @@ class Server:
             print(f"role {role.value} term={notice.term}", flush=True)
 
     def _refresh(self, view: ServerView) -> None:
-        assert self._node is not None
+        if self._node is None:
+            return  # A notice came before the start had returned.
         view.uptime_seconds = int(time.monotonic() - self._started)
         try:
             group = self._node.status()
@@ -150,8 +159,30 @@ class Server:
         # of the later of the two.
         view.applied = max(applied, group.applied)
         view.last, view.durable, view.commit, view.snapshot = group.last, group.durable, group.commit, group.snapshot
+        if group.members:
+            view.members = _views(group)
+        view.change = "none" if group.change is None else "joint" if group.change.is_joint else "learning"
+        view.transferring_to, view.removed = group.transferring_to or 0, group.removed or 0
         server = self._node.server.status()
         view.log_writes, view.disk = server.log_writes, server.disk_backend
+
+
+def _views(group: raft_engine.GroupStatus) -> tuple[MemberView, ...]:
+    """The members in force, as clients see them."""
+    target = group.members if group.change is None else group.change.target
+    becomes = {member.id: member.role.value for member in target}
+    return tuple(
+        MemberView(
+            member.id,
+            member.address,
+            member.context.decode(errors="replace"),
+            member.role.value,
+            becomes.get(member.id, "none"),
+            member.priority,
+            group.learners.get(member.id, 0),
+        )
+        for member in group.members
+    )
 
 
 class _Refusal(asyncio.Protocol):

@@ -10,14 +10,16 @@ from commands import MemberView, split_address
 
 USAGE = """\
 usage: kv --cluster NAME --id N --data DIR --raft HOST:PORT --resp HOST:PORT
-          --member ID=RAFT_HOST:PORT/RESP_HOST:PORT ... [--peer ID=HOST:PORT ...] [--config KEY=VALUE ...]
+          --member ID=RAFT_HOST:PORT/RESP_HOST:PORT ... | --join HOST:PORT ...
+          [--peer ID=HOST:PORT ...] [--config KEY=VALUE ...]
 
   --cluster NAME   the name that all servers of the cluster share
-  --id N           this server's id: one of the members'
+  --id N           this server's id, never used before for another directory
   --data DIR       where its log and snapshots are
   --raft           where it listens for its peers
   --resp           where it listens for Redis clients
-  --member         a member of the cluster; the same list on every server
+  --member         a member of the new group; the same list on every server
+  --join           a member of the group that runs, where its peers dial it: wait to be added (RAFT.ADD)
   --peer           dial that member here, and not at its address
   --config         an engine setting, such as election_timeout_ms=1000
 """
@@ -37,6 +39,8 @@ class Options:
     raft_address: str = ""
     resp_address: str = ""
     members: list[MemberView] = field(default_factory=list)
+    # Where some members of a group that runs are dialled, to be added to it; with none, the members form it.
+    contacts: list[str] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)  # for the engine, --peer among them as `peer.ID`
     # The engine's settings of these names, which bound what a client may send and what goes into a batch.
     max_entry_bytes: int = 8 << 20
@@ -110,6 +114,8 @@ def parse(arguments: list[str]) -> Options:
             options.resp_address = _address(name, value)
         elif name == "--member":
             _add_member(options, value)
+        elif name == "--join":
+            options.contacts.append(_address(name, value))
         elif name == "--peer":
             _add_peer(options, value)
         elif name == "--config":
@@ -119,8 +125,10 @@ def parse(arguments: list[str]) -> Options:
     for name in ("cluster", "id", "data", "raft_address", "resp_address"):
         if not getattr(options, name):
             raise UsageError(f"missing: --{name.partition('_')[0]}")
-    if all(member.id != options.id for member in options.members):
-        raise UsageError("missing: --member for this server's own id")
+    if options.contacts and options.members:
+        raise UsageError("a group that exists has its members: --join goes without --member")
+    if not options.contacts and all(member.id != options.id for member in options.members):
+        raise UsageError("missing: --member for this server's own id, or --join")
     options.members.sort(key=lambda member: member.id)
     return options
 

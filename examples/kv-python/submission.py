@@ -14,6 +14,7 @@ import commands
 import machine
 import resp
 from commands import ServerView, SessionPart, SessionUse
+from operation import Kind, Operation
 from replica import Replica
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ BATCH_BYTES_MAX = 1 << 20
 ITEM_EXTRA_BYTES = 64
 # Reads under way. What comes meanwhile gathers for the next one.
 READS_IN_FLIGHT_MAX = 4
+# A server that is added has so long to be met and to catch up, and a voter so long to take leadership over.
+ADD_PATIENCE_SECONDS = 60.0
+TRANSFER_PATIENCE_SECONDS = 10.0
 
 
 NO_SESSION = SessionPart()
@@ -35,6 +39,7 @@ class Place(enum.Enum):
     ANSWERED = 1
     IN_LOG = 2  # proposed, or about to be
     IN_READ = 3  # waits until the state is fresh enough
+    IN_OPERATION = 5  # an operator's, being done; counted with the reads
     READY = 4  # the state is: looked up when it is this request's turn and there is room for the answer
 
 
@@ -120,6 +125,29 @@ class Submission:
         self._gathering.append(request)
         self.open_count += 1
         self._schedule()
+
+    def operate(self, request: Request, operation: Operation) -> None:
+        """Has an operation done, or answers it with why not."""
+        if not self.leads and operation.kind is not Kind.SNAPSHOT:
+            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            return
+        future = self._begin(operation)
+        future.add_done_callback(lambda future: self._operated(request, operation, future))
+
+    def _begin(self, operation: Operation) -> asyncio.Future:
+        group = self._group
+        if operation.kind is Kind.ADD:
+            role = raft_engine.MemberRole.LEARNER if operation.is_learner else raft_engine.MemberRole.VOTER
+            context = operation.resp_address.encode()
+            added = raft_engine.AddMember(operation.id, operation.raft_address, context, role)
+            return group.change_members([added], ADD_PATIENCE_SECONDS)
+        if operation.kind is Kind.REMOVE:
+            return group.change_members([raft_engine.RemoveMember(operation.id)], ADD_PATIENCE_SECONDS)
+        if operation.kind is Kind.CANCEL:
+            return group.cancel_change()
+        if operation.kind is Kind.TRANSFER:
+            return group.transfer_leadership(operation.id or None, TRANSFER_PATIENCE_SECONDS)
+        return group.snapshot()
 
     def answer_bytes(self, command: bytes) -> int:
         """About how long the result of such a read is going to be."""
@@ -236,12 +264,24 @@ class Submission:
         if self._gathering:
             self._schedule()
 
+    def _operated(self, request: Request, operation: Operation, future: asyncio.Future) -> None:
+        refusal = future.exception()
+        if refusal is None:
+            done = resp.simple("OK") if operation.kind is Kind.TRANSFER else resp.integer(future.result())
+            request.connection.answered(request, done)
+        elif isinstance(refusal, raft_engine.NotApplied):
+            request.connection.answered(request, self._failure(request, refusal))
+        else:
+            text = f"UNKNOWN {refusal}; RAFT.MEMBERS tells what became of it"
+            request.connection.answered(request, resp.error(text))
+        request.connection.go_on()
+
     def _failure(self, request: Request, error: BaseException) -> bytes:
         if isinstance(error, raft_engine.NotLeader):
             return commands.not_leader(self._server, error.leader or 0)
         if isinstance(error, raft_engine.Forming):
             return resp.error("CLUSTERDOWN the group is not formed yet")
-        if isinstance(error, raft_engine.TooLarge):
+        if isinstance(error, (raft_engine.TooLarge, raft_engine.Invalid, raft_engine.Cancelled)):
             return resp.error(f"ERR {error}")
         # Whether a read in the log was applied makes no difference to anyone.
         is_unknown = request.is_write and not isinstance(error, raft_engine.NotApplied)

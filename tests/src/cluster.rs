@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::resp::{Connection, Value};
+use crate::resp::{Client, Connection, Outcome, Value};
 
 /// The longest that anything which must happen may take.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ pub fn in_tree(path: &str) -> String {
 /// How a cluster is set up.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// One member each, with ids from 1.
+    /// One initial member each, with ids from 1.
     pub programs: Vec<Program>,
     /// `--config KEY=VALUE` of every server.
     pub settings: Vec<(&'static str, String)>,
@@ -94,6 +94,11 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Member {
     id: u64,
+    program: Program,
+    /// It joins the group that runs; else it forms it.
+    joins: bool,
+    /// It left the group and its process ended.
+    is_gone: bool,
     data: PathBuf,
     raft: SocketAddr,
     resp: SocketAddr,
@@ -161,15 +166,8 @@ impl Cluster {
     pub fn prepare(setup: Setup) -> Self {
         let folder = tempfile::Builder::new().prefix("raft-cluster-").tempdir().expect("a temporary folder");
         let members = (1..=setup.programs.len() as u64)
-            .map(|id| Member {
-                id,
-                data: folder.path().join(format!("data-{id}")),
-                raft: free_address(),
-                resp: free_address(),
-                settings: Vec::new(),
-                running: None,
-                output: Arc::default(),
-            })
+            .zip(&setup.programs)
+            .map(|(id, &program)| Member::new(id, program, false, folder.path()))
             .collect();
         Self { folder: Some(folder), name: "test".to_owned(), setup, members }
     }
@@ -187,14 +185,65 @@ impl Cluster {
         cluster
     }
 
-    /// The ids of all members.
-    pub fn ids(&self) -> Vec<u64> {
-        self.members.iter().map(|member| member.id).collect()
+    /// Makes room for one more server, which joins the group when it is launched; its id.
+    pub fn prepare_joiner(&mut self, program: Program) -> u64 {
+        let id = self.members.iter().map(|member| member.id).max().unwrap_or(0) + 1;
+        self.members.push(Member::new(id, program, true, self.folder()));
+        id
     }
 
-    /// The client addresses of all members, in order of id.
+    /// Starts one more server, has the group add it, and waits until that is done; its id.
+    #[track_caller]
+    pub fn add(&mut self, program: Program) -> u64 {
+        let id = self.prepare_joiner(program);
+        self.restart(id);
+        let (raft, resp) = (self.raft_address(id).to_string(), self.client_address(id).to_string());
+        self.operate(&["RAFT.ADD", &id.to_string(), &raft, &resp], |members| members.contains(&id));
+        id
+    }
+
+    /// Has the group remove a server, and waits until that is done and its process has ended by itself.
+    #[track_caller]
+    pub fn remove(&mut self, id: u64) {
+        self.operate(&["RAFT.REMOVE", &id.to_string()], |members| !members.contains(&id));
+        let status = self.wait_exit(id);
+        assert!(status.success(), "server {id} ended with {status} when it was removed");
+        self.member_mut(id).is_gone = true;
+    }
+
+    /// Asks the leader for a change of members until it is done: again where nothing came of it, and where nobody knows,
+    /// looks whether the members are as they should be.
+    #[track_caller]
+    fn operate(&self, words: &[&str], is_done: impl Fn(&[u64]) -> bool) {
+        let mut client = Client::new(self.client_addresses(), 0);
+        poll(&format!("{words:?} to be done"), || match client.call(words) {
+            Outcome::Done(_) => Some(()),
+            Outcome::NotApplied(_) | Outcome::Unknown(_) => self.member_ids().filter(|ids| is_done(ids)).map(drop),
+            Outcome::Refused(why) => {
+                let done = self.member_ids().is_some_and(|ids| is_done(&ids));
+                assert!(done, "{words:?} was refused: {why}");
+                Some(())
+            }
+        });
+    }
+
+    /// The members as the leader has them, once no change is in progress; `None` where nobody tells.
+    pub fn member_ids(&self) -> Option<Vec<u64>> {
+        let statuses = self.ids().into_iter().filter_map(|id| self.status(id));
+        let leader =
+            statuses.filter(|status| status.field("role") == "leader").max_by_key(|status| status.number("term"))?;
+        let ids = leader.field("members").split(' ').filter_map(|member| member.split('=').next()?.parse().ok());
+        (leader.field("change") == "none").then(|| ids.collect())
+    }
+
+    /// The ids of all servers that are not gone.
+    pub fn ids(&self) -> Vec<u64> {
+        self.members.iter().filter(|member| !member.is_gone).map(|member| member.id).collect()
+    }
+
+    /// The client addresses of all servers that are not gone, in order of id.
     pub fn client_addresses(&self) -> Vec<SocketAddr> {
-        self.members.iter().map(|member| member.resp).collect()
+        self.members.iter().filter(|member| !member.is_gone).map(|member| member.resp).collect()
     }
 
     /// The client address of one member.
@@ -230,10 +279,17 @@ impl Cluster {
         self.members.iter_mut().find(|member| member.id == id).expect("a member's id")
     }
 
-    /// The arguments that name all members, as every server must be given them.
+    /// The arguments that name all initial members, as every one of them must be given them.
     pub fn member_arguments(&self) -> Vec<String> {
         let name = |member: &Member| format!("{}={}/{}", member.id, member.raft, member.resp);
-        self.members.iter().flat_map(|member| ["--member".to_owned(), name(member)]).collect()
+        let initial = self.members.iter().filter(|member| !member.joins);
+        initial.flat_map(|member| ["--member".to_owned(), name(member)]).collect()
+    }
+
+    /// The arguments that name some members of the group that runs, as a server that joins is given them.
+    pub fn join_arguments(&self, id: u64) -> Vec<String> {
+        let others = self.members.iter().filter(|member| member.id != id && !member.is_gone);
+        others.flat_map(|member| ["--join".to_owned(), member.raft.to_string()]).collect()
     }
 
     /// Sets `key` on one server, from its next start on.
@@ -243,13 +299,13 @@ impl Cluster {
 
     /// Starts a member's process, without waiting.
     pub fn launch(&mut self, id: u64) {
-        let members = self.member_arguments();
+        let members = if self.member(id).joins { self.join_arguments(id) } else { self.member_arguments() };
         self.launch_with(id, &members);
     }
 
     /// Starts a member's process with these arguments in place of the member list.
     pub fn launch_with(&mut self, id: u64, members: &[String]) {
-        let program = self.setup.programs[usize::try_from(id - 1).expect("small")];
+        let program = self.member(id).program;
         let folder = self.folder().to_string_lossy().into_owned();
         let mut words: Vec<String> = self.setup.wrapper.clone();
         for word in &mut words {
@@ -390,7 +446,7 @@ impl Cluster {
             let statuses: Vec<Status> = self.ids().iter().filter_map(|&id| self.status(id)).collect();
             let states: Vec<(u64, &str)> =
                 statuses.iter().map(|status| (status.number("applied"), status.field("digest"))).collect();
-            let is_equal = states.len() == self.members.len() && states.iter().all(|state| *state == states[0]);
+            let is_equal = states.len() == self.ids().len() && states.iter().all(|state| *state == states[0]);
             if is_equal {
                 Ok((states[0].0, states[0].1.to_owned()))
             } else {
@@ -429,6 +485,23 @@ impl Drop for Cluster {
                 let _ = writeln!(report, "=== left in place: {}", folder.keep().display());
             }
             let _ = std::io::stderr().write_all(report.as_bytes());
+        }
+    }
+}
+
+impl Member {
+    fn new(id: u64, program: Program, joins: bool, folder: &Path) -> Self {
+        Self {
+            id,
+            program,
+            joins,
+            is_gone: false,
+            data: folder.join(format!("data-{id}")),
+            raft: free_address(),
+            resp: free_address(),
+            settings: Vec::new(),
+            running: None,
+            output: Arc::default(),
         }
     }
 }

@@ -206,6 +206,11 @@ impl Client {
         outcomes
     }
 
+    /// Knows these servers from now on, as a client that asks for the cluster's nodes anew.
+    pub fn learn(&mut self, servers: Vec<SocketAddr>) {
+        self.servers = servers;
+    }
+
     fn turn_to_another(&mut self) {
         self.connection = None;
         let at = self.servers.iter().position(|server| *server == self.target).unwrap_or(0);

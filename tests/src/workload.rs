@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::cluster::{pause, poll};
@@ -27,6 +27,7 @@ const LEDGER_PAGE: usize = 500;
 /// What all clients share.
 #[derive(Debug)]
 struct Shared {
+    servers: Mutex<Vec<SocketAddr>>,
     ticks: AtomicU64,
     values: AtomicU64,
     acknowledged: AtomicU64,
@@ -115,6 +116,7 @@ impl Workload {
     /// Starts this many clients, spread over the servers. `seed` decides what they ask, not when.
     pub fn start(servers: &[SocketAddr], clients: u32, seed: u64) -> Self {
         let shared = Arc::new(Shared {
+            servers: Mutex::new(servers.to_vec()),
             ticks: AtomicU64::new(2),
             values: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -132,6 +134,11 @@ impl Workload {
             })
             .collect();
         Self { shared, clients }
+    }
+
+    /// Tells the clients of other servers, as they would hear by asking for the cluster's nodes.
+    pub fn learn(&self, servers: &[SocketAddr]) {
+        *self.shared.servers.lock().expect("no panic while held") = servers.to_vec();
     }
 
     /// How many requests were acknowledged so far.
@@ -184,6 +191,7 @@ fn run_client(client: u32, mut connection: Client, mut random: fastrand::Rng, sh
             if matches!(outcome, Outcome::Done(_)) {
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             } else if !std::mem::replace(&mut rested, true) {
+                connection.learn(shared.servers.lock().expect("no panic while held").clone());
                 pause();
             }
             record.note(client, invoked, returned, request, &outcome);

@@ -5,6 +5,7 @@
 #include "../command.h"
 #include "../glob.h"
 #include "../machine.h"
+#include "../operation.h"
 #include "vectors.h"
 
 #include <assert.h>
@@ -17,9 +18,9 @@ static struct slice view(const struct buffer *buffer) {
 }
 
 static const struct member_view MEMBERS[] = {
-    {1, "127.0.0.1:7101", "127.0.0.1:7001"},
-    {2, "127.0.0.1:7102", "127.0.0.1:7002"},
-    {3, "[::1]:7103", "[::1]:7003"},
+    {1, "127.0.0.1:7101", "127.0.0.1:7001", "voter", "voter", 1, 0},
+    {2, "127.0.0.1:7102", "127.0.0.1:7002", "voter", "voter", 1, 0},
+    {3, "[::1]:7103", "[::1]:7003", "voter", "voter", 1, 0},
 };
 
 static struct server_view server_2(void) {
@@ -30,6 +31,7 @@ static struct server_view server_2(void) {
                                 .member_count = 3,
                                 .role = "forming",
                                 .disk = "unknown",
+                                .change = "none",
                                 .stopped = ""};
 }
 
@@ -193,6 +195,21 @@ static void patterns_match_as_in_the_vectors(const char *folder) {
     vectors_close(&vectors);
 }
 
+/* An operation as the vectors write it. */
+static void describe(struct operation operation, char *text, size_t length) {
+    static const char *const names[] = {"", "add", "remove", "cancel", "transfer", "snapshot"};
+    const char *name = names[operation.kind];
+    if (operation.kind == OPERATION_ADD) {
+        snprintf(text, length, "%s %" PRIu64 " %s %s %s", name, operation.id, operation.raft_address,
+                 operation.resp_address[0] != '\0' ? operation.resp_address : "\"\"",
+                 operation.is_learner ? "learner" : "voter");
+    } else if (operation.kind == OPERATION_REMOVE || operation.kind == OPERATION_TRANSFER) {
+        snprintf(text, length, "%s %" PRIu64, name, operation.id);
+    } else {
+        snprintf(text, length, "%s", name);
+    }
+}
+
 static void the_server_answers_as_in_the_vectors(const char *folder) {
     struct vectors vectors;
     vectors_open(&vectors, folder, "local.txt");
@@ -215,7 +232,12 @@ static void the_server_answers_as_in_the_vectors(const char *folder) {
             vectors_words(&vectors);
             buffer_clear(&reply, 0);
             route = command_route(vectors.words, vectors.word_count, &client, &server, &command, &reply);
-            vectors_require(&vectors, "an answer", command.length == 0);
+            vectors_require(&vectors, "an answer", (command.length > 0) == (route == ROUTE_OPERATE));
+        } else if (strcmp(vectors.directive, "operation") == 0) {
+            char text[256];
+            describe(operation_read(view(&command)), text, sizeof text);
+            vectors_require(&vectors, text, strcmp(text, vectors.rest) == 0);
+            buffer_clear(&command, 0);
         } else if (strcmp(vectors.directive, "reply") == 0) {
             vectors_expect(&vectors, "the reply", view(&reply), vectors_rest(&vectors));
         } else {

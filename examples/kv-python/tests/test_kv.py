@@ -54,6 +54,17 @@ def words_of(text):
     return [b"" if word == '""' else unescape(word) for word in text.split(" ")] if text else []
 
 
+def describe(operation):
+    """An operation as the vectors write it."""
+    words = [operation.kind.name.lower()]
+    if operation.kind.name in ("ADD", "REMOVE", "TRANSFER"):
+        words.append(str(operation.id))
+    if operation.kind.name == "ADD":
+        words += [operation.raft_address, operation.resp_address or '""']
+        words.append("learner" if operation.is_learner else "voter")
+    return " ".join(words)
+
+
 def hex_of(text):
     return b"" if text == '""' else bytes.fromhex(text)
 
@@ -130,7 +141,9 @@ class Vectors(unittest.TestCase):
                     server.leader, server.term = map(int, rest.split())
                 elif directive == "request":
                     route, reply = commands.route(words_of(rest), client, server)
-                    self.assertIn(route, (commands.Route.DONE, commands.Route.CLOSE))
+                    self.assertIn(route, (commands.Route.DONE, commands.Route.CLOSE, commands.Route.OPERATE))
+                elif directive == "operation":
+                    self.assertEqual(describe(reply), rest)
                 elif directive == "moved":
                     reply = commands.not_leader(server, int(rest))
                 elif directive == "reply":
