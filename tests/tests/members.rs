@@ -1,6 +1,8 @@
 //! Members come and go while clients write, in groups of servers in several languages: no acknowledged write is lost,
 //! clients see only linearizable values, and all replicas are equal in the end.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+
 use std::time::{Duration, Instant};
 
 use raft_tests::cluster::{Cluster, Program, Setup, poll};
