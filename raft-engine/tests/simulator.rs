@@ -28,7 +28,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
 fn seeds_pass() {
     let count = std::env::var("RAFT_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
     for seed in 0..count {
-        if let Some(failure) = run(Options { seed, trace: false }).failure {
+        if let Some(failure) = run(Options { seed, ..Options::default() }).failure {
             panic!("{failure}");
         }
     }
@@ -37,7 +37,7 @@ fn seeds_pass() {
 #[test]
 fn seeds_that_failed_once_pass() {
     for &(seed, found) in REGRESSIONS {
-        if let Some(failure) = run(Options { seed, trace: false }).failure {
+        if let Some(failure) = run(Options { seed, ..Options::default() }).failure {
             panic!("{failure}\nit found once: {found}");
         }
     }
@@ -47,14 +47,14 @@ fn seeds_that_failed_once_pass() {
 fn a_seed_replays_exactly() {
     for seed in 1_000..1_010 {
         let hashes = [(); 2].map(|()| {
-            let report = run(Options { seed, trace: false });
+            let report = run(Options { seed, ..Options::default() });
             (report.trace_hash, report.steps, report.coverage)
         });
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
     }
     assert_ne!(
-        run(Options { seed: 1_000, trace: false }).trace_hash,
-        run(Options { seed: 1_001, trace: false }).trace_hash
+        run(Options { seed: 1_000, ..Options::default() }).trace_hash,
+        run(Options { seed: 1_001, ..Options::default() }).trace_hash
     );
 }
 

@@ -1,12 +1,13 @@
 //! Runs simulator seeds and tells what they found: `raft-sim --seeds N [--from S] [--threads T]`, or
-//! `raft-sim --seed X [--trace]` for one, with every step.
+//! `raft-sim --seed X [--trace] [--without THING,...]` for one, with every step. The first seeds that fail are made
+//! smaller: run again and again without what the failure does not need.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use raft_engine::sim::{Coverage, Options, Report, run};
+use raft_engine::sim::{Coverage, Options, Reduction, Report, run, shrink};
 
 /// What the command line asks for.
 struct Arguments {
@@ -14,6 +15,7 @@ struct Arguments {
     count: u64,
     threads: u64,
     trace: bool,
+    reductions: Vec<Reduction>,
     is_single: bool,
 }
 
@@ -22,12 +24,14 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(message) => {
             eprintln!("raft-sim: {message}");
-            eprintln!("usage: raft-sim --seeds N [--from S] [--threads T] | raft-sim --seed X [--trace]");
+            eprintln!(
+                "usage: raft-sim --seeds N [--from S] [--threads T] | raft-sim --seed X [--trace] [--without THING,...]"
+            );
             return ExitCode::from(2);
         }
     };
     if arguments.is_single {
-        let report = run(Options { seed: arguments.first, trace: arguments.trace });
+        let report = run(Options { seed: arguments.first, reductions: arguments.reductions, trace: arguments.trace });
         println!("seed {}: {} steps, trace hash {:016x}", report.seed, report.steps, report.trace_hash);
         if let Some(failure) = &report.failure {
             println!("{failure}");
@@ -40,8 +44,14 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { first: 0, count: 200, threads: 1, trace: false, is_single: false };
+    let mut arguments =
+        Arguments { first: 0, count: 200, threads: 1, trace: false, reductions: Vec::new(), is_single: false };
     while let Some(word) = words.next() {
+        if word == "--without" {
+            let list = words.next().ok_or("--without needs names")?;
+            arguments.reductions = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            continue;
+        }
         let mut number = || {
             let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
             text.parse::<u64>().map_err(|error| format!("{word} {text}: {error}"))
@@ -69,13 +79,14 @@ fn many(arguments: &Arguments) -> ExitCode {
     let next = AtomicU64::new(arguments.first);
     let (reports, received) = mpsc::channel::<Report>();
     let (mut coverage, mut steps, mut done, mut failed) = (Coverage::default(), 0, 0_u64, Vec::new());
+    let mut simulated = Duration::ZERO;
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             let (reports, next) = (reports.clone(), &next);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || reports.send(run(Options { seed, trace: false })).is_err() {
+                    if seed >= end || reports.send(run(Options { seed, ..Options::default() })).is_err() {
                         return;
                     }
                 }
@@ -85,23 +96,31 @@ fn many(arguments: &Arguments) -> ExitCode {
         for report in received {
             coverage.add(&report.coverage);
             steps += report.steps;
+            simulated += report.simulated;
             done += 1;
             if let Some(failure) = report.failure {
                 if failed.len() < 3 {
-                    println!("{failure}\n");
+                    let smaller = shrink(&failure).failure.unwrap_or(failure.clone());
+                    println!("{smaller}\n(made smaller from {} steps)\n", report.steps);
                 } else {
                     println!("seed {} failed: {}", failure.seed, failure.what);
                 }
                 failed.push(failure.seed);
             }
             if done.is_multiple_of(500) {
-                println!("{done} seeds, {} failed, {:.0} steps/s", failed.len(), rate(steps, begin));
+                let hours = simulated.as_secs_f64() / 3600.0;
+                let failed = failed.len();
+                println!("{done} seeds, {failed} failed, {:.0} steps/s, {hours:.1} h simulated", rate(steps, begin));
             }
         }
     });
     print!("{coverage}");
     let average = steps / done.max(1);
-    println!("{done} seeds, {steps} steps ({average} a seed), {:.0} steps/s", rate(steps, begin));
+    let hours = simulated.as_secs_f64() / 3600.0;
+    println!(
+        "{done} seeds, {steps} steps ({average} a seed), {:.0} steps/s, {hours:.1} h simulated",
+        rate(steps, begin)
+    );
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }

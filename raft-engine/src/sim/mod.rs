@@ -6,8 +6,8 @@
 //! the same steps, to the last byte, and the trace's hash says so.
 //!
 //! What lives where: `queue` is time, `disk` and `network` are what servers stand on, `host` is the program that embeds
-//! them, `profile` and `faults` say what a seed is like, `history` and `invariants` judge, `trace` and `coverage` tell,
-//! and `world` moves it all. It uses the driver and nothing below it, and takes no decision that a server should.
+//! them, `profile` and `faults` say what a seed is like, `history` and `invariants` judge, `trace`, `coverage` and
+//! `shrink` tell, and `world` moves it all. It uses the driver and nothing below it, and takes no decision that a server should.
 
 mod coverage;
 mod disk;
@@ -19,10 +19,12 @@ mod network;
 mod profile;
 mod queue;
 mod report;
+mod shrink;
 mod trace;
 mod world;
 
 pub use coverage::Coverage;
 pub use history::{Ended, History, Request};
 pub use invariants::{Changed, EntryId, Invariants, Limits, Seen, View, Violation};
-pub use report::{Failure, Options, Report, run};
+pub use report::{Failure, Options, Report, run, shrink};
+pub use shrink::{FAULTS, Reduction};

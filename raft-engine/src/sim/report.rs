@@ -4,19 +4,23 @@ use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
+use std::time::Duration;
 
 use super::coverage::Coverage;
 use super::invariants::Violation;
+use super::shrink::{self, Reduction};
 use super::world::World;
 
 /// How a failing run is told, in lines of trace.
 const TAIL_LINES: usize = 300;
 
 /// What to run, and how much of it to tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Options {
     /// Everything follows from it.
     pub seed: u64,
+    /// What the run does without.
+    pub reductions: Vec<Reduction>,
     /// Print every step as it happens.
     pub trace: bool,
 }
@@ -28,6 +32,8 @@ pub struct Report {
     pub seed: u64,
     /// How many things happened.
     pub steps: u64,
+    /// How long it took in the simulation's own time.
+    pub simulated: Duration,
     /// Over all that happened: the same for every run of the seed.
     pub trace_hash: u64,
     /// The rare things.
@@ -41,6 +47,8 @@ pub struct Report {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// What it did without.
+    pub reductions: Vec<Reduction>,
     /// What kind of run it was.
     pub options: String,
     /// The rule that was broken, or the assertion.
@@ -54,27 +62,46 @@ impl fmt::Display for Failure {
         writeln!(f, "{}", self.tail)?;
         writeln!(f, "options: {}", self.options)?;
         writeln!(f, "seed {} failed: {}", self.seed, self.what)?;
-        write!(f, "again, with the whole trace: raft-sim --seed {} --trace", self.seed)
+        write!(f, "again, with the whole trace: raft-sim --seed {} --trace", self.seed)?;
+        let names: Vec<_> = self.reductions.iter().map(Reduction::to_string).collect();
+        if names.is_empty() { Ok(()) } else { write!(f, " --without {}", names.join(",")) }
     }
 }
 
 /// Runs a seed. A seed that fails is run once more, to tell its last steps.
 pub fn run(options: Options) -> Report {
-    let Options { seed, trace } = options;
-    let report = run_once(seed, 0, trace);
-    if report.failure.is_some() && !trace { run_once(seed, TAIL_LINES, false) } else { report }
+    let Options { seed, reductions, trace } = options;
+    let report = run_once(seed, &reductions, 0, trace);
+    if report.failure.is_some() && !trace { run_once(seed, &reductions, TAIL_LINES, false) } else { report }
 }
 
-fn run_once(seed: u64, keep: usize, echo: bool) -> Report {
-    let mut world = World::new(seed, keep, echo);
+/// Runs a seed that failed again and again, each time without one thing more, and tells of the smallest run that breaks
+/// the same rule.
+pub fn shrink(failure: &Failure) -> Report {
+    let seed = failure.seed;
+    let kept = shrink::shrink(&failure.what, |reductions| {
+        let report = run_once(seed, reductions, 0, false);
+        report.failure.map(|failure| (failure.what, report.steps))
+    });
+    run(Options { seed, reductions: kept, trace: false })
+}
+
+fn run_once(seed: u64, reductions: &[Reduction], keep: usize, echo: bool) -> Report {
+    let mut world = World::new(seed, reductions, keep, echo);
     let what = match catching(|| world.run()) {
         Ok(Ok(())) => None,
         Ok(Err(violation)) => Some(Violation::to_string(&violation)),
         Err(panic) => Some(panic),
     };
-    let failure =
-        what.map(|what| Failure { seed, options: format!("{:?}", world.profile), what, tail: world.trace.tail() });
-    Report { seed, steps: world.steps, trace_hash: world.trace.hash(), coverage: world.coverage, failure }
+    let failure = what.map(|what| Failure {
+        seed,
+        reductions: reductions.to_vec(),
+        options: format!("{:?}", world.profile),
+        what,
+        tail: world.trace.tail(),
+    });
+    let simulated = Duration::from_nanos(world.queue.now().0);
+    Report { seed, steps: world.steps, simulated, trace_hash: world.trace.hash(), coverage: world.coverage, failure }
 }
 
 thread_local! {

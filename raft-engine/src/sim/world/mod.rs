@@ -27,6 +27,7 @@ use super::invariants::{Invariants, Limits, Violation};
 use super::network::{Arrival, Network, Place};
 use super::profile::Profile;
 use super::queue::Queue;
+use super::shrink::Reduction;
 use super::trace::{Kind, Trace};
 use crate::driver::{ConnectionId, Driver, Event};
 use crate::types::{DiskWorkId, GroupId, Identity, Index, ServerId, Time};
@@ -180,9 +181,10 @@ const MAX_STEPS: u64 = 400_000;
 
 impl World {
     /// The world of a seed, before anything happens.
-    pub(super) fn new(seed: u64, keep: usize, echo: bool) -> Self {
+    pub(super) fn new(seed: u64, reductions: &[Reduction], keep: usize, echo: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let profile = Profile::new(&mut rng);
+        let mut profile = Profile::new(&mut rng);
+        reductions.iter().for_each(|reduction| reduction.apply(&mut profile));
         let settings = &profile.settings;
         let limits = Limits {
             // A batch is taken as a whole where nothing waits. A new leader begins with what the one before it had

@@ -1,0 +1,213 @@
+//! A failing run made smaller: what it does not need is left out, one thing after another, as long as the same rule is
+//! still broken. What is left is a shorter trace, and says by what is missing what does not matter.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::profile::{Profile, Weights};
+
+/// One thing that a run does without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reduction {
+    /// Faults of this kind, by its place in [`FAULTS`].
+    Fault(usize),
+    /// Messages lost, doubled, late or chopped.
+    Network,
+    /// All groups but the first.
+    Groups,
+    /// Operators; what members change stays as it is.
+    Operators,
+    /// Log writes that overlap.
+    Overlap,
+    /// Turns that gather events.
+    Gathering,
+    /// Faults after so many milliseconds.
+    After(u64),
+}
+
+/// The names of the kinds of faults.
+pub const FAULTS: [&str; 13] = [
+    "kill",
+    "power-cut",
+    "kill-then-power-cut",
+    "close",
+    "pause",
+    "partition",
+    "break-stream",
+    "slow-disk",
+    "fail-write",
+    "fail-sync",
+    "full-disk",
+    "wipe",
+    "all-down",
+];
+
+/// The earliest end of faults that is tried, in milliseconds: groups have formed by then.
+const EARLIEST_END: u64 = 500;
+
+impl Reduction {
+    /// Leaves it out.
+    pub(super) fn apply(self, profile: &mut Profile) {
+        match self {
+            Self::Fault(kind) => *weight(&mut profile.weights, kind) = 0,
+            Self::Network => {
+                let network = &mut profile.network;
+                for permille in [
+                    &mut network.slow_permille,
+                    &mut network.loss_permille,
+                    &mut network.double_permille,
+                    &mut network.late_permille,
+                    &mut network.chop_permille,
+                ] {
+                    *permille = 0;
+                }
+            }
+            Self::Groups => profile.groups = 1,
+            Self::Operators => profile.operator_interval = None,
+            Self::Overlap => profile.settings.writes_in_flight = 1,
+            Self::Gathering => profile.gather_eighths = 0,
+            Self::After(milliseconds) => {
+                profile.faults_end = profile.faults_end.min(Duration::from_millis(milliseconds));
+            }
+        }
+    }
+}
+
+fn weight(weights: &mut Weights, kind: usize) -> &mut u32 {
+    let all: [&mut u32; 13] = [
+        &mut weights.kill,
+        &mut weights.power_cut,
+        &mut weights.kill_then_power_cut,
+        &mut weights.close,
+        &mut weights.pause,
+        &mut weights.partition,
+        &mut weights.break_stream,
+        &mut weights.slow_disk,
+        &mut weights.fail_write,
+        &mut weights.fail_sync,
+        &mut weights.full_disk,
+        &mut weights.wipe,
+        &mut weights.all_down,
+    ];
+    all.into_iter().nth(kind).expect("a kind of fault")
+}
+
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(kind) => f.write_str(FAULTS[*kind]),
+            Self::Network => f.write_str("network"),
+            Self::Groups => f.write_str("groups"),
+            Self::Operators => f.write_str("operators"),
+            Self::Overlap => f.write_str("overlap"),
+            Self::Gathering => f.write_str("gathering"),
+            Self::After(milliseconds) => write!(f, "after={milliseconds}"),
+        }
+    }
+}
+
+impl FromStr for Reduction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(kind) = FAULTS.iter().position(|name| *name == text) {
+            return Ok(Self::Fault(kind));
+        }
+        Ok(match text {
+            "network" => Self::Network,
+            "groups" => Self::Groups,
+            "operators" => Self::Operators,
+            "overlap" => Self::Overlap,
+            "gathering" => Self::Gathering,
+            _ => match text.strip_prefix("after=").and_then(|number| number.parse().ok()) {
+                Some(milliseconds) => Self::After(milliseconds),
+                None => return Err(format!("nothing is named {text} that a run could do without")),
+            },
+        })
+    }
+}
+
+/// The rule that a failure is about: what follows it differs from run to run.
+fn rule_of(what: &str) -> &str {
+    match what.strip_prefix("violated: ") {
+        Some(rest) => rest.split(": ").next().unwrap_or(rest),
+        None => what.lines().next().unwrap_or(what),
+    }
+}
+
+/// Leaves out what a failure does not need. `run` tells how a run with these reductions fails, if it does, and how many
+/// steps it took; `what` is how the whole run failed.
+pub(super) fn shrink(what: &str, mut run: impl FnMut(&[Reduction]) -> Option<(String, u64)>) -> Vec<Reduction> {
+    let mut kept: Vec<Reduction> = Vec::new();
+    let mut fails_with = |reductions: &[Reduction]| {
+        run(reductions).filter(|(other, _)| rule_of(other) == rule_of(what)).map(|(_, steps)| steps)
+    };
+    let mut candidates = vec![Reduction::Groups, Reduction::Operators, Reduction::Network];
+    candidates.extend((0..FAULTS.len()).map(Reduction::Fault));
+    candidates.extend([Reduction::Overlap, Reduction::Gathering]);
+    for candidate in candidates {
+        let with = [&kept[..], &[candidate]].concat();
+        if fails_with(&with).is_some() {
+            kept = with;
+        }
+    }
+    // The end of faults, by halves.
+    let (mut fails_at, mut holds_at) = (16_000, EARLIEST_END);
+    while fails_at - holds_at > 100 {
+        let middle = (fails_at + holds_at) / 2;
+        let with = [&kept[..], &[Reduction::After(middle)]].concat();
+        match fails_with(&with) {
+            Some(_) => fails_at = middle,
+            None => holds_at = middle,
+        }
+    }
+    if fails_at < 16_000 {
+        kept.push(Reduction::After(fails_at));
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_failure_needs_is_left() {
+        // It needs kills, the network's faults, and faults for three seconds; with pauses alone, something else fails.
+        let kill = Reduction::Fault(0);
+        let run = |reductions: &[Reduction]| {
+            let is_without = |what| reductions.contains(&what);
+            let ends = reductions.iter().find_map(|reduction| match reduction {
+                Reduction::After(milliseconds) => Some(*milliseconds),
+                _ => None,
+            });
+            if is_without(Reduction::Network) || ends.is_some_and(|end| end < 3_000) {
+                return None;
+            }
+            let rule = if is_without(kill) { "another" } else { "one leader a term" };
+            Some((format!("violated: {rule}: {reductions:?}"), 1))
+        };
+        let kept = shrink("violated: one leader a term: servers 1 and 2", run);
+        assert!(!kept.contains(&kill) && !kept.contains(&Reduction::Network));
+        assert!(kept.contains(&Reduction::Groups) && kept.contains(&Reduction::Fault(5)));
+        assert!(matches!(kept.last(), Some(Reduction::After(3_000..=3_100))));
+    }
+
+    #[test]
+    fn every_reduction_is_told_and_read_again() {
+        let others = [Reduction::Network, Reduction::Groups, Reduction::Operators, Reduction::After(1_234)];
+        let more = [Reduction::Overlap, Reduction::Gathering];
+        for reduction in (0..FAULTS.len()).map(Reduction::Fault).chain(others).chain(more) {
+            assert_eq!(reduction.to_string().parse(), Ok(reduction));
+        }
+        assert!("everything".parse::<Reduction>().is_err());
+    }
+
+    #[test]
+    fn a_run_without_every_fault_has_none() {
+        let mut profile = Profile::new(&mut fastrand::Rng::with_seed(3));
+        (0..FAULTS.len()).for_each(|kind| Reduction::Fault(kind).apply(&mut profile));
+        assert!(super::super::faults::draw(&profile, &mut fastrand::Rng::with_seed(4)).is_none());
+    }
+}
