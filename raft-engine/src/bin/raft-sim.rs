@@ -98,10 +98,9 @@ fn many(arguments: &Arguments) -> ExitCode {
             steps += report.steps;
             simulated += report.simulated;
             done += 1;
-            if let Some(failure) = report.failure {
+            if let Some(failure) = &report.failure {
                 if failed.len() < 3 {
-                    let smaller = shrink(&failure).failure.unwrap_or(failure.clone());
-                    println!("{smaller}\n(made smaller from {} steps)\n", report.steps);
+                    println!("{}\n", shrink(&report).as_ref().unwrap_or(failure));
                 } else {
                     println!("seed {} failed: {}", failure.seed, failure.what);
                 }

@@ -77,13 +77,13 @@ pub fn run(options: Options) -> Report {
 
 /// Runs a seed that failed again and again, each time without one thing more, and tells of the smallest run that breaks
 /// the same rule.
-pub fn shrink(failure: &Failure) -> Report {
-    let seed = failure.seed;
-    let kept = shrink::shrink(&failure.what, |reductions| {
+pub fn shrink(report: &Report) -> Option<Failure> {
+    let (seed, failure) = (report.seed, report.failure.as_ref()?);
+    let kept = shrink::shrink(&failure.what, report.steps, |reductions| {
         let report = run_once(seed, reductions, 0, false);
         report.failure.map(|failure| (failure.what, report.steps))
     });
-    run(Options { seed, reductions: kept, trace: false })
+    run(Options { seed, reductions: kept, trace: false }).failure
 }
 
 fn run_once(seed: u64, reductions: &[Reduction], keep: usize, echo: bool) -> Report {

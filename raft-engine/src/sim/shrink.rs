@@ -1,5 +1,5 @@
 //! A failing run made smaller: what it does not need is left out, one thing after another, as long as the same rule is
-//! still broken. What is left is a shorter trace, and says by what is missing what does not matter.
+//! still broken, and no later. What is left is a shorter trace, and says by what is missing what does not matter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -137,18 +137,26 @@ fn rule_of(what: &str) -> &str {
 }
 
 /// Leaves out what a failure does not need. `run` tells how a run with these reductions fails, if it does, and how many
-/// steps it took; `what` is how the whole run failed.
-pub(super) fn shrink(what: &str, mut run: impl FnMut(&[Reduction]) -> Option<(String, u64)>) -> Vec<Reduction> {
+/// steps it took; `what` is how the whole run failed, and `steps` after how many.
+pub(super) fn shrink(
+    what: &str,
+    steps: u64,
+    mut run: impl FnMut(&[Reduction]) -> Option<(String, u64)>,
+) -> Vec<Reduction> {
     let mut kept: Vec<Reduction> = Vec::new();
-    let mut fails_with = |reductions: &[Reduction]| {
-        run(reductions).filter(|(other, _)| rule_of(other) == rule_of(what)).map(|(_, steps)| steps)
+    let mut fewest = steps;
+    let mut is_smaller = |reductions: &[Reduction]| {
+        let same = run(reductions).filter(|(other, _)| rule_of(other) == rule_of(what));
+        let steps = same.map(|(_, steps)| steps).filter(|steps| *steps <= fewest);
+        fewest = steps.unwrap_or(fewest);
+        steps.is_some()
     };
     let mut candidates = vec![Reduction::Groups, Reduction::Operators, Reduction::Network];
     candidates.extend((0..FAULTS.len()).map(Reduction::Fault));
     candidates.extend([Reduction::Overlap, Reduction::Gathering]);
     for candidate in candidates {
         let with = [&kept[..], &[candidate]].concat();
-        if fails_with(&with).is_some() {
+        if is_smaller(&with) {
             kept = with;
         }
     }
@@ -157,9 +165,9 @@ pub(super) fn shrink(what: &str, mut run: impl FnMut(&[Reduction]) -> Option<(St
     while fails_at - holds_at > 100 {
         let middle = (fails_at + holds_at) / 2;
         let with = [&kept[..], &[Reduction::After(middle)]].concat();
-        match fails_with(&with) {
-            Some(_) => fails_at = middle,
-            None => holds_at = middle,
+        match is_smaller(&with) {
+            true => fails_at = middle,
+            false => holds_at = middle,
         }
     }
     if fails_at < 16_000 {
@@ -188,10 +196,16 @@ mod tests {
             let rule = if is_without(kill) { "another" } else { "one leader a term" };
             Some((format!("violated: {rule}: {reductions:?}"), 1))
         };
-        let kept = shrink("violated: one leader a term: servers 1 and 2", run);
+        let kept = shrink("violated: one leader a term: servers 1 and 2", 1, run);
         assert!(!kept.contains(&kill) && !kept.contains(&Reduction::Network));
         assert!(kept.contains(&Reduction::Groups) && kept.contains(&Reduction::Fault(5)));
         assert!(matches!(kept.last(), Some(Reduction::After(3_000..=3_100))));
+    }
+
+    #[test]
+    fn a_run_that_fails_later_is_not_smaller() {
+        let run = |reductions: &[Reduction]| Some(("violated: a rule: x".to_owned(), 100 + reductions.len() as u64));
+        assert_eq!(shrink("violated: a rule: y", 100, run), []);
     }
 
     #[test]
