@@ -18,9 +18,10 @@ use bytes::Bytes;
 
 use super::progress::{Pace, Progress};
 use super::{Effect, Leader, Raft, Role};
+use crate::codec::{self, CodecError};
 use crate::types::{
     Change, Configuration, Entry, EntryKind, GroupSettings, Identity, Index, LogTime, Member, MemberChange, MemberRole,
-    Message, Position, ServerId, Time,
+    Message, Position, QuorumRecovery, ServerId, Time,
 };
 
 /// Why a change of members was not begun. Nothing was appended.
@@ -67,6 +68,18 @@ pub(super) struct Changing {
     ending: Option<(Index, ChangeEnd)>,
     /// The commit index two heartbeats ago and one ago: who has the former has caught up.
     commits: [Index; 2],
+}
+
+/// The configuration that an entry brings, if it is of a kind that does.
+///
+/// # Errors
+/// It is of such a kind and cannot be read.
+pub fn configuration_in(entry: &Entry) -> Result<Option<Configuration>, CodecError> {
+    match entry.kind {
+        EntryKind::Configuration => codec::decode(&entry.payload).map(Some),
+        EntryKind::Recovery => codec::decode(&entry.payload).map(|it: QuorumRecovery| Some(it.configuration)),
+        _ => Ok(None),
+    }
 }
 
 /// What a change of these members comes to: the members, sorted, and the settings.

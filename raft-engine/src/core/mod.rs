@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 pub use durability::Mark;
 pub use effect::{Effect, Persist, Restored};
-pub use membership::{ChangeEnd, ChangeRefusal};
+pub use membership::{ChangeEnd, ChangeRefusal, configuration_in};
 pub use options::Options;
 pub use snapshot::Offer;
 pub use transfer::TransferRefusal;
@@ -61,7 +61,7 @@ use self::progress::Progress;
 use self::read::Reads;
 use self::transfer::Transfer;
 use crate::types::{
-    Configuration, Entry, EntryKind, HardState, Index, LogTime, Message, Position, Proposed, ServerId, Term, Time,
+    Configuration, Entry, HardState, Index, LogTime, Message, Position, Proposed, ServerId, Term, Time,
 };
 
 /// What a server is in its term (§5.1, Figure 4).
@@ -494,11 +494,8 @@ impl Raft {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
         self.log.append(&entries);
         for entry in &entries {
-            if entry.kind == EntryKind::Configuration {
-                let configuration = crate::codec::decode::<Configuration>(&entry.payload);
-                let configuration = configuration.expect("a configuration entry is checked where it enters the server");
-                self.configurations.push((entry.index, configuration.into()));
-            }
+            let configuration = configuration_in(entry).expect("an entry is checked where it enters the server");
+            self.configurations.extend(configuration.map(|configuration| (entry.index, configuration.into())));
         }
         let mark = self.durability.record_append(last);
         self.effects.push(Effect::Persist { mark, record: Persist::Entries(entries) });

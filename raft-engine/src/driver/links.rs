@@ -131,6 +131,14 @@ impl Links {
         self.peers.keys().copied().filter(|&id| self.met(id).is_some()).collect()
     }
 
+    /// Whether a peer said another lineage of a group than ours, on a connection that stands.
+    pub(super) fn said_other_lineage(&self, id: ServerId, group: GroupId, own: Lineage) -> bool {
+        let is_of =
+            |stream: &&Stream| stream.connection.as_ref().and_then(Connection::peer).is_some_and(|it| it.id == id);
+        let mut said = self.streams.values().filter(is_of).filter_map(|stream| stream.lineages.get(&group));
+        said.any(|lineage| *lineage != own)
+    }
+
     /// The most bytes queued for one connection, and for all.
     pub(super) fn pending_bytes(&self) -> (usize, usize) {
         let each =

@@ -1,14 +1,33 @@
 //! Starting a group at this server: forming it with the other initial members, or continuing it from the log.
 
 use super::changes::MAX_ADDRESS_BYTES;
-use super::formation::{self, Forming, Introduction};
+use super::formation::{self, FirstEntry, Forming, Introduction};
 use super::group::{Formed, Group, Phase};
 use super::joining::Joining;
 use super::{Driver, Effect, Notice, StartHow};
-use crate::core::{Options, Raft, Restored};
+use crate::core::{Options, Raft, Restored, configuration_in};
 use crate::storage::{Record, RecoveredGroup};
 use crate::transport::PeerMessage;
-use crate::types::{Configuration, Entry, EntryKind, GroupId, Index, Lineage, Position, ServerId, Time};
+use crate::types::{
+    Configuration, Entry, FIRST_INDEX, FileName, GroupId, Index, Lineage, Position, ServerId, SnapshotMeta, Time,
+};
+
+/// The configurations that a group's log holds by the indexes of their entries, ascending; the last is in force.
+pub(super) fn configurations_of(
+    snapshot: Option<&(SnapshotMeta, FileName)>,
+    first: FirstEntry,
+    entries: &[Entry],
+) -> Result<Vec<(Index, Configuration)>, String> {
+    let mut configurations = match snapshot {
+        Some((meta, _)) => vec![(meta.configuration_index, (*meta.configuration).clone())],
+        None => vec![(FIRST_INDEX, first.into_configuration())],
+    };
+    for entry in entries {
+        let configuration = configuration_in(entry).map_err(|error| format!("entry {}: {error}", entry.index))?;
+        configurations.extend(configuration.map(|configuration| (entry.index, configuration)));
+    }
+    Ok(configurations)
+}
 
 impl Driver {
     pub(super) fn on_start_group(
@@ -77,15 +96,7 @@ impl Driver {
         let first_entry = recovered.first_entry.ok_or("entry 1 is missing")?;
         let first = formation::read_entry(&first_entry)?;
         let (digest, first_lease) = (first.digest(), first.lease());
-        let mut configurations = match &recovered.snapshot {
-            Some((meta, _)) => vec![(meta.configuration_index, (*meta.configuration).clone())],
-            None => vec![(first_entry.index, first.into_configuration())],
-        };
-        for entry in recovered.configurations.iter().filter(|entry| entry.kind == EntryKind::Configuration) {
-            let configuration: Configuration =
-                crate::codec::decode(&entry.payload).map_err(|error| format!("entry {}: {error}", entry.index))?;
-            configurations.push((entry.index, configuration));
-        }
+        let configurations = configurations_of(recovered.snapshot.as_ref(), first, &recovered.configurations)?;
         let base = recovered.snapshot.as_ref().map_or(Position::default(), |(meta, _)| meta.position);
         let longest_lease = recovered.longest_lease.max(first_lease);
         let restored = Restored {
@@ -174,7 +185,12 @@ impl Driver {
             Phase::Forming(forming) => (forming.digest, None, forming.others(self.me.id).any(|other| other.id == to)),
             Phase::Joining(_) => return self.ask_to_join(id, to),
             Phase::Formed(formed) => {
-                (formed.digest, Some(formed.lineage), formed.raft.configuration().member(to).is_some())
+                let lineage = formed.lineage;
+                if self.links.said_other_lineage(to, id, lineage) {
+                    self.send(id, to, PeerMessage::LineageRefused(lineage));
+                    return;
+                }
+                (formed.digest, Some(lineage), formed.raft.configuration().member(to).is_some())
             }
         };
         if is_member {

@@ -3,10 +3,10 @@
 //! What a message is worth depends on who says it: the identity met in the handshake must be the one that the group's
 //! configuration names, and the lineage said on the connection must be the group's own.
 
-use super::formation::Introduction;
+use super::formation::{self, Introduction};
 use super::{ConnectionId, Driver, Effect, Notice};
 use crate::transport::{Connection, Peer, PeerMessage};
-use crate::types::{EntryKind, GroupId, Lineage, Message, ServerId, Time};
+use crate::types::{GroupId, Lineage, Message, ServerId, Time};
 
 impl Driver {
     /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
@@ -44,17 +44,22 @@ impl Driver {
     }
 
     pub(super) fn on_peer_message(&mut self, now: Time, connection: ConnectionId, id: GroupId, message: PeerMessage) {
+        let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
         let Some(stream) = self.links.streams.get_mut(&connection) else { return };
         let Some(peer) = stream.connection.as_ref().and_then(Connection::peer).cloned() else { return };
-        if let PeerMessage::Lineage(lineage) = message {
-            stream.lineages.insert(id, lineage);
-        }
+        let theirs = match message {
+            PeerMessage::Lineage(lineage) => Some(lineage),
+            PeerMessage::Introduce { formed, .. } => formed.filter(|lineage| own.is_some_and(|own| own != *lineage)),
+            _ => None,
+        };
+        let is_news = theirs.is_some_and(|theirs| stream.lineages.insert(id, theirs) != Some(theirs));
         let said = stream.lineages.get(&id).copied();
         let from = peer.id;
         if self.is_closed || self.stopped.is_some() {
             return;
         }
         match message {
+            PeerMessage::Introduce { .. } if theirs.is_some() => self.meet_lineage(id, &peer, said, is_news),
             PeerMessage::Introduce { digest, formed } => {
                 self.on_introduce(
                     id,
@@ -66,17 +71,12 @@ impl Driver {
             PeerMessage::EntryOneRequest { digest } => self.on_entry_one_request(id, from, digest),
             PeerMessage::EntryOne { lineage, entry } => self.on_entry_one(id, from, entry, lineage),
             PeerMessage::FormationRefused { reason } => self.on_formation_refused(id, from, reason),
-            PeerMessage::Lineage(lineage) => {
+            PeerMessage::Lineage(_) => {
                 // Whoever leads the group has met this server, which may not have met it.
                 self.ask_to_join(id, from);
-                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
-                if let Some(own) = own.filter(|own| *own != lineage) {
-                    self.send(id, from, PeerMessage::LineageRefused(own));
-                    self.other_lineage(id, &peer, lineage, own);
-                }
+                self.meet_lineage(id, &peer, said, is_news);
             }
             PeerMessage::LineageRefused(lineage) => {
-                let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
                 if let Some(own) = own.filter(|own| *own != lineage) {
                     self.other_lineage(id, &peer, lineage, own);
                 }
@@ -95,12 +95,36 @@ impl Driver {
         }
     }
 
+    /// A peer said the lineage of its group: another one than ours is refused, and told of once a connection.
+    fn meet_lineage(&mut self, id: GroupId, peer: &Peer, theirs: Option<Lineage>, is_news: bool) {
+        let own = self.groups.get(&id).and_then(|group| group.formed()).map(|formed| formed.lineage);
+        let (Some(own), Some(theirs)) = (own, theirs) else { return };
+        if own != theirs {
+            self.send(id, peer.id, PeerMessage::LineageRefused(own));
+            if is_news {
+                self.other_lineage(id, peer, theirs, own);
+            }
+        }
+    }
+
     fn other_lineage(&mut self, id: GroupId, peer: &Peer, theirs: Lineage, own: Lineage) {
-        let reason = format!(
-            "group {id} of server {} has the lineage {theirs}, and ours has {own}: they are different groups under one \
-             id, and do not talk. Start one of them under another group id, or in another cluster",
-            peer.id
-        );
+        let formed = self.groups.get(&id).and_then(|group| group.formed());
+        let founded = formed.map(|formed| formation::lineage_of(&formed.first_entry));
+        let from = peer.id;
+        let reason = if founded == Some(theirs) {
+            format!(
+                "server {from} belongs to group {id} as it was (lineage {theirs}) before it was recovered from the loss \
+                 of its quorum (lineage {own}): the two do not talk. It can come back only as a new server: stop it, and \
+                 add one with an empty data directory under a new id"
+            )
+        } else {
+            format!(
+                "group {id} of server {from} has the lineage {theirs}, and ours has {own}: the two do not talk. Where the \
+                 group was recovered from the loss of its quorum without this server, this one can come back only as a \
+                 new server: stop it, and add one with an empty data directory under a new id. Where they are different \
+                 groups under one id, start one of them under another group id, or in another cluster"
+            )
+        };
         let notice = Notice::Refused { peer: Some(peer.id), identity: Some(peer.identity), reason };
         self.effects.push(Effect::Notice(notice));
     }
@@ -162,10 +186,7 @@ fn is_well_formed(message: &Message) -> bool {
     let mut before = *previous;
     entries.iter().all(|entry| {
         let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
-        let is_readable = match entry.kind {
-            EntryKind::Configuration => crate::codec::decode::<crate::types::Configuration>(&entry.payload).is_ok(),
-            kind => kind.admits(&entry.payload),
-        };
+        let is_readable = crate::core::configuration_in(entry).is_ok() && entry.kind.admits(&entry.payload);
         before = entry.position();
         follows && is_readable
     })

@@ -21,6 +21,7 @@ mod links;
 mod members;
 mod messages;
 mod observe;
+mod offline;
 mod settings;
 mod snapshots;
 mod status;
@@ -36,6 +37,9 @@ pub use self::event::{
     Ticket, Unknown,
 };
 pub use self::observe::{Observed, core_message};
+pub use self::offline::{
+    DirectoryReport, GroupReport, Recovered, Recovery, RecoveryRefusal, RecoveryRequest, check_directory, inspect,
+};
 pub use self::settings::Settings;
 pub use self::status::{GroupStatus, ServerStatus};
 pub use crate::session::{Admitted, Fate, FrozenSessions, Reply, Sessions, SessionsReader};

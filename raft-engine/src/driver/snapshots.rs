@@ -245,8 +245,10 @@ impl Driver {
             }
             SnapshotOrigin::Peer => {
                 let Some(receiving) = group.snapshots.receiving.take() else { return };
-                let is_own = formed_lineage(group) == Some(lineage) && receiving.meta.position == meta.position;
-                if !is_own {
+                // Its lineage is the group's when it was taken: a recovery from the loss of a quorum keeps what was
+                // before it. Whose it is now was said on the connection that it came by.
+                let is_own = group.formed().is_some_and(|formed| formed.first_entry == first_entry);
+                if !is_own || receiving.meta.position != meta.position {
                     return;
                 }
                 group.snapshots.last_bytes = meta.file_bytes;
@@ -570,8 +572,4 @@ impl Receiving {
 
 fn formed_compacted(group: &super::group::Group) -> Index {
     group.formed().map_or(Index::MAX, |formed| formed.raft.compacted_index())
-}
-
-fn formed_lineage(group: &super::group::Group) -> Option<Lineage> {
-    group.formed().map(|formed| formed.lineage)
 }

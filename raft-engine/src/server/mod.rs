@@ -16,6 +16,7 @@ mod group;
 mod lock;
 #[cfg(test)]
 mod model;
+mod offline;
 mod requests;
 mod resolve;
 #[expect(clippy::module_inception, reason = "the folder and its main handle have one name: server")]
@@ -36,12 +37,15 @@ pub use completion::{Completion, Outcome, Polled, Unknown};
 pub use config::{CompletionDelivery, Config, DiskBackend, Dispatch, Plaintext};
 pub use error::{CallError, CloseError, ConfigError, DispatchError, OpenError, Refused, StartError};
 pub use group::{Applied, Group, Item};
+pub use offline::{OfflineError, RECOVERY_RISK, inspect, recover_quorum};
 pub use server::{Server, ServerStatus};
 pub use state_machine::{
     ApplyBatch, ApplyEntry, ApplyFailure, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
 };
 
-pub use crate::types::{Session, SessionId, SessionKey};
-
-pub use crate::driver::{Consistency, GroupStatus, MemberArgument, NotApplied, Notice, Role, Settings, StartHow};
+pub use crate::driver::{
+    Consistency, DirectoryReport, GroupReport, GroupStatus, MemberArgument, NotApplied, Notice, Recovered,
+    RecoveryRefusal, Role, Settings, StartHow,
+};
 pub use crate::types::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};
+pub use crate::types::{Session, SessionId, SessionKey};

@@ -131,7 +131,8 @@ impl Sessions {
         self.table.pass(entry.log_time);
         match entry.kind {
             EntryKind::Command => {}
-            EntryKind::NoOp => return Fate::Done(position),
+            // A recovery keeps the settings.
+            EntryKind::NoOp | EntryKind::Recovery => return Fate::Done(position),
             EntryKind::Formation | EntryKind::Configuration => {
                 self.table.expire(ended);
                 if let Some(settings) = settings_of(&entry) {

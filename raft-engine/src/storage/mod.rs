@@ -34,12 +34,13 @@ mod work;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::error::{ReadError, SnapshotError, StorageError};
 pub use self::events::{
     Pinned, ReadToken, Recovered, RecoveredGroup, SnapshotHead, SnapshotOrigin, StorageEvent, StorageOptions,
 };
 pub use self::log::Storage;
+pub use self::opening::Owner;
 pub use self::record::{Record, RecordNumber, WriteNumber};
 pub use self::snapshot_file::SnapshotReader;

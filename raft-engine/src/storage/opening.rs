@@ -6,7 +6,7 @@ use super::error::StorageError;
 use super::events::{Recovered, RecoveredGroup, StorageOptions};
 use super::group::GroupLog;
 use super::log::{ActiveSegment, Storage};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, manifest_name};
 use super::places::Run;
 use super::reads::pieces;
 use super::record::Control;
@@ -16,7 +16,8 @@ use super::snapshot_file::{SnapshotKey, incoming_group, snapshot_name};
 use super::state::{GroupState, KEPT_INCARNATIONS};
 use super::work::Purpose;
 use crate::types::{
-    DiskError, DiskStep, DiskWork, Entry, FileName, GroupId, Identity, Incarnation, LogTime, ReadFiles,
+    ClusterId, DiskError, DiskStep, DiskWork, Entry, FileName, GroupId, Identity, Incarnation, LogTime, ReadFiles,
+    ServerId,
 };
 
 /// Bounds of [`StorageOptions::segment_bytes`].
@@ -25,7 +26,31 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(2 << 30);
 /// Bounds of [`StorageOptions::batch_bytes`].
 const BATCH_BYTES: std::ops::RangeInclusive<usize> = 1..=(64 << 20);
 
+/// What a manifest tells to whoever does not know whose directory it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The cluster that its server belongs to.
+    pub cluster: ClusterId,
+    /// The server's id.
+    pub server: ServerId,
+    /// The length of its shortest segment, in bytes: that of files kept for the next ones.
+    pub segment_bytes: u64,
+}
+
 impl Storage {
+    /// Whose data directory this is; `None` if it has no manifest. Reads only.
+    ///
+    /// # Errors
+    /// The manifest is damaged or of a newer version, or cannot be read.
+    pub fn owner(files: &mut dyn ReadFiles) -> Result<Option<Owner>, StorageError> {
+        let listed = files.list()?;
+        let Some((file, length)) = listed.iter().find(|(file, _)| *file == manifest_name()) else { return Ok(None) };
+        let manifest = Manifest::decode(&files.read(file, 0, *length as usize)?)?;
+        let segment_bytes = manifest.segments.iter().map(|segment| segment.bytes).min();
+        let segment_bytes = segment_bytes.unwrap_or(*SEGMENT_BYTES.start());
+        Ok(Some(Owner { cluster: manifest.cluster, server: manifest.server, segment_bytes }))
+    }
+
     /// Opens a data directory: an empty one is made into a new server's (with an identity from `entropy`), any other is
     /// recovered. Reads only, and waits for it; what must be written is queued as work. `entropy` must be fresh random
     /// bytes: nonces and segment identities come from it.

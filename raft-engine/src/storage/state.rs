@@ -13,7 +13,7 @@ use super::record::{Control, StoredEntry};
 use crate::codec;
 use crate::types::{
     Configuration, Entry, EntryKind, FIRST_INDEX, GroupId, HardState, Identity, Incarnation, Index, Lineage,
-    SnapshotMeta, Term,
+    QuorumRecovery, SnapshotMeta, Term,
 };
 
 /// How many opens of the directory are remembered; a pair older than these proves nothing (docs/disk-format.md).
@@ -149,11 +149,13 @@ impl GroupState {
         self.outline.push(index, term)?;
         if index == FIRST_INDEX {
             self.first_entry = Some(StoredEntry::from(&entry()));
-        } else if kind == EntryKind::Configuration {
+        } else if matches!(kind, EntryKind::Configuration | EntryKind::Recovery) {
             let entry = entry();
-            let configuration =
-                codec::decode(&entry.payload).map_err(|error| format!("configuration {index}: {error}"))?;
-            self.saw(&configuration);
+            let configuration = match kind {
+                EntryKind::Recovery => codec::decode(&entry.payload).map(|it: QuorumRecovery| it.configuration),
+                _ => codec::decode(&entry.payload),
+            };
+            self.saw(&configuration.map_err(|error| format!("configuration {index}: {error}"))?);
             self.configurations.push(StoredEntry::from(&entry));
         }
         Ok(())

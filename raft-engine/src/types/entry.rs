@@ -54,6 +54,9 @@ pub enum EntryKind {
     SessionRenewal = 7,
     /// A [`super::SessionId`]: the session ends.
     SessionClose = 8,
+    /// A [`super::QuorumRecovery`]: the group lost its quorum, and goes on from here with one server alone. Its
+    /// configuration is in force from the moment it is appended, as any other.
+    Recovery = 9,
 }
 
 impl EntryKind {
@@ -68,19 +71,20 @@ impl EntryKind {
             6 => Some(Self::SessionCommand),
             7 => Some(Self::SessionRenewal),
             8 => Some(Self::SessionClose),
+            9 => Some(Self::Recovery),
             _ => None,
         }
     }
 
     /// Whether hosts propose such entries: the engine makes the others by itself.
     pub fn is_proposed(self) -> bool {
-        !matches!(self, Self::Formation | Self::NoOp | Self::Configuration)
+        !matches!(self, Self::Formation | Self::NoOp | Self::Configuration | Self::Recovery)
     }
 
     /// Whether an entry of this kind can have this payload, as far as the kind alone tells.
     pub fn admits(self, payload: &[u8]) -> bool {
         match self {
-            Self::Formation | Self::Configuration | Self::Command => true,
+            Self::Formation | Self::Configuration | Self::Command | Self::Recovery => true,
             Self::NoOp | Self::SessionOpen => payload.is_empty(),
             Self::SessionCommand => SessionKey::read(payload).is_some(),
             Self::SessionRenewal | Self::SessionClose => SessionId::read(payload).is_some(),

@@ -48,8 +48,8 @@ pub struct Incarnation {
     pub nonce: u64,
 }
 
-/// The SHA-256 of a group's entry 1 (later: of the entry of its latest quorum-loss recovery). Groups with the same id
-/// and another lineage have nothing to say to each other.
+/// The SHA-256 of a group's entry 1, or of the entry of its latest recovery from the loss of its quorum
+/// ([`super::QuorumRecovery`]). Groups with the same id and another lineage have nothing to say to each other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lineage(pub [u8; 32]);
 

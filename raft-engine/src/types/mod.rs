@@ -7,6 +7,7 @@ mod disk;
 mod entry;
 mod id;
 mod message;
+mod recovery;
 mod session;
 mod snapshot;
 mod time;
@@ -16,6 +17,7 @@ pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId
 pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Proposed, Term};
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};
 pub use message::{AppendOutcome, Message};
+pub use recovery::QuorumRecovery;
 pub use session::{Session, SessionId, SessionKey};
 pub use snapshot::{SnapshotMeta, SnapshotSection};
 pub use time::{LogTime, Time};

@@ -1,1 +1,3 @@
+//! The driver, step by step.
 
+mod offline;

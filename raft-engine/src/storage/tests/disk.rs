@@ -27,41 +27,41 @@ enum NameChange {
 
 /// The directory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     files: BTreeMap<u64, File>,
     names: BTreeMap<FileName, u64>,
     durable_names: BTreeMap<FileName, u64>,
     changes: Vec<NameChange>,
     last_file: u64,
     /// No file may grow beyond what all have now.
-    pub(super) is_full: bool,
+    pub(crate) is_full: bool,
 }
 
 impl Disk {
-    pub(super) fn content(&self, name: &FileName) -> Option<&[u8]> {
+    pub(crate) fn content(&self, name: &FileName) -> Option<&[u8]> {
         Some(&self.files[self.names.get(name)?].cached)
     }
 
     /// Changes bytes behind everyone's back, durably.
-    pub(super) fn damage(&mut self, name: &FileName, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn damage(&mut self, name: &FileName, change: impl FnOnce(&mut Vec<u8>)) {
         let file = self.files.get_mut(&self.names[name]).unwrap();
         assert!(file.dirty.is_empty());
         change(&mut file.cached);
         file.durable = file.cached.clone();
     }
 
-    pub(super) fn remove(&mut self, name: &FileName) {
+    pub(crate) fn remove(&mut self, name: &FileName) {
         self.names.remove(name);
         self.durable_names.remove(name);
     }
 
-    pub(super) fn rename(&mut self, from: &FileName, to: &FileName) {
+    pub(crate) fn rename(&mut self, from: &FileName, to: &FileName) {
         let file = self.names.remove(from).unwrap();
         self.names.insert(to.clone(), file);
         self.durable_names = self.names.clone();
     }
 
-    pub(super) fn names(&self) -> Vec<FileName> {
+    pub(crate) fn names(&self) -> Vec<FileName> {
         self.names.keys().cloned().collect()
     }
 
@@ -69,7 +69,7 @@ impl Disk {
         DiskError { action, file: file.clone(), is_full, message: "no".into() }
     }
 
-    pub(super) fn write(&mut self, name: &FileName, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+    pub(crate) fn write(&mut self, name: &FileName, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let is_full = self.is_full;
         let number = *self.names.get(name).ok_or_else(|| Self::error("open", name, false))?;
         let file = self.files.get_mut(&number).unwrap();
@@ -85,7 +85,7 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self, name: &FileName) -> Result<(), DiskError> {
+    pub(crate) fn sync(&mut self, name: &FileName) -> Result<(), DiskError> {
         let number = *self.names.get(name).ok_or_else(|| Self::error("open", name, false))?;
         let file = self.files.get_mut(&number).unwrap();
         file.dirty.clear();
@@ -125,7 +125,7 @@ impl Disk {
         }
     }
 
-    pub(super) fn step(&mut self, step: &DiskStep) -> Result<(), DiskError> {
+    pub(crate) fn step(&mut self, step: &DiskStep) -> Result<(), DiskError> {
         match step {
             DiskStep::CreateZeroed { file, length } => self.create(file, &vec![0; *length as usize]),
             DiskStep::Create { file, data } => self.create(file, data),
@@ -152,7 +152,7 @@ impl Disk {
     }
 
     /// The power fails: of what was not synced, any sectors are there, and a prefix of the names' changes.
-    pub(super) fn power_cut(&mut self, random: &mut fastrand::Rng) {
+    pub(crate) fn power_cut(&mut self, random: &mut fastrand::Rng) {
         for file in self.files.values_mut() {
             let share = random.u8(0..=4);
             for (offset, data) in std::mem::take(&mut file.dirty) {
@@ -180,7 +180,7 @@ impl Disk {
     }
 
     /// A write on its way when the process dies: any sectors of it reach the cache.
-    pub(super) fn tear(&mut self, name: &FileName, offset: u64, data: &[u8], random: &mut fastrand::Rng) {
+    pub(crate) fn tear(&mut self, name: &FileName, offset: u64, data: &[u8], random: &mut fastrand::Rng) {
         let share = random.u8(0..=4);
         for (sector, bytes) in data.chunks(SECTOR_BYTES).enumerate() {
             if random.u8(0..4) < share {

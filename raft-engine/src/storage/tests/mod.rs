@@ -1,7 +1,7 @@
 //! Storage against a disk in memory that loses, tears and reorders what was not synced.
 
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod golden;
 mod rules;
 mod snapshots;
