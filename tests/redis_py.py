@@ -81,6 +81,43 @@ def as_cluster(address):
     cluster.close()
 
 
+def as_operator(leader, follower):
+    """The operator's commands, which no client library knows by name."""
+    for protocol in (2, 3):
+        host, port = split(leader)
+        client = redis.Redis(host, port, protocol=protocol, decode_responses=True)
+        rows = client.execute_command("RAFT.MEMBERS")
+        members = [dict(zip(row[::2], row[1::2])) if isinstance(row, list) else row for row in rows]
+        expect([member["id"] for member in members], [1, 2, 3], "members")
+        expect({member["role"] for member in members}, {"voter"}, "roles")
+        expect({member["becomes"] for member in members}, {"voter"}, "what they become")
+        for wrong, text in (
+            (("RAFT.ADD", 2, "127.0.0.1:1"), "member already"),
+            (("RAFT.ADD", 9, "nowhere"), "HOST:PORT"),
+            (("RAFT.REMOVE", 9), "not a member"),
+            (("RAFT.TRANSFER", 9), "no voter"),
+            (("RAFT.CANCEL",), "no change"),
+        ):
+            try:
+                client.execute_command(*wrong)
+            except redis.ResponseError as error:
+                expect(text in str(error), True, f"{wrong}: {error}")
+            else:
+                sys.exit(f"{wrong} was taken")
+        client.set("for a snapshot", protocol)
+        expect(client.execute_command("RAFT.SNAPSHOT") > 0, True, "snapshot")
+        client.close()
+    host, port = split(follower)
+    client = redis.Redis(host, port)
+    try:
+        client.execute_command("RAFT.TRANSFER")
+    except redis.ResponseError as error:
+        expect(str(error).endswith(leader), True, f"moved: {error}")
+    else:
+        sys.exit("a follower handed leadership over")
+    client.close()
+
+
 async def from_asyncio(address):
     """Several tasks over a pool of connections."""
     host, port = split(address)
@@ -96,6 +133,7 @@ def main():
         one_at_a_time(leader, protocol)
     pipelined(leader)
     as_cluster(follower)
+    as_operator(leader, follower)
     asyncio.run(from_asyncio(leader))
     print(f"redis-py {redis.__version__}: every reply as it must be")
 

@@ -72,6 +72,44 @@ fn redis_cli_drives_the_example_in_python() {
     redis_cli_session(&[Program::Python; 3]);
 }
 
+/// An operator with redis-cli adds a server, hands leadership over to it, and removes the one that led; cluster clients
+/// are told of the members that there are.
+fn redis_cli_changes_members(programs: &[Program], added: Program) {
+    let mut cluster = Cluster::start(Setup::new(programs));
+    let first = cluster.leader();
+    let follower = cluster.client_address(follower_of(&cluster, first));
+    let id = cluster.prepare_joiner(added);
+    cluster.restart(id);
+    let (raft, resp) = (cluster.raft_address(id).to_string(), cluster.client_address(id).to_string());
+    // Before it is a member, it sends clients nowhere.
+    assert!(run("redis-cli", cluster.client_address(id), &["GET", "k"]).starts_with("CLUSTERDOWN"));
+    let index = run("redis-cli", follower, &["-c", "RAFT.ADD", &id.to_string(), &raft, &resp]);
+    assert!(index.lines().last().is_some_and(|line| line.parse::<u64>().is_ok()), "{index}");
+    let members = run("redis-cli", cluster.client_address(id), &["RAFT.MEMBERS"]);
+    assert!(members.contains(&raft) && members.contains(&resp), "{members}");
+    assert_eq!(run("redis-cli", follower, &["CLUSTER", "NODES"]).lines().count(), programs.len() + 1);
+    assert!(run("redis-cli", follower, &["-c", "RAFT.TRANSFER", &id.to_string()]).ends_with("OK"));
+    assert_eq!(run("redis-cli", follower, &["SET", "k", "v"]), format!("MOVED 0 {resp}"));
+    assert!(run("redis-cli", follower, &["-c", "SET", "k", "v"]).ends_with("OK"));
+    cluster.remove(first);
+    let slots = run("redis-cli", follower, &["CLUSTER", "SLOTS"]);
+    assert!(!slots.contains(&format!("{first:040x}")) && slots.contains(&format!("{id:040x}")), "{slots}");
+    let why = run("redis-cli", follower, &["-c", "RAFT.ADD", &first.to_string(), &raft]);
+    assert!(why.contains("never used again"), "{why}");
+    cluster.wait_equal();
+    cluster.terminate_all();
+}
+
+#[test]
+fn redis_cli_changes_members_of_a_group_in_c() {
+    redis_cli_changes_members(&[Program::C; 3], Program::Python);
+}
+
+#[test]
+fn redis_cli_changes_members_of_a_group_in_python() {
+    redis_cli_changes_members(&[Program::Python; 3], Program::C);
+}
+
 fn redis_benchmark_session(programs: &[Program], requests: u64) {
     let mut cluster = Cluster::start(Setup::new(programs));
     let leader = cluster.client_address(cluster.leader());
