@@ -1547,6 +1547,95 @@ int32_t raft_group_status(raft_group *group,
                           raft_group_info *info,
                           raft_error **error);
 
+/* ---- Directories without a server -------------------------------------------------------------------------------- */
+
+/** What a data directory holds of one group. Handed to the caller singly: it may grow at its end. */
+typedef struct raft_directory_group {
+    /** How much of it the library has filled in. */
+    size_t size;
+    /**
+     * The cluster that the server of the directory belongs to; NUL-terminated. Lives for the call of `each`, as all
+     * that is pointed to from here.
+     */
+    const char *cluster;
+    /** The server's id. */
+    uint64_t server;
+    /** The group's id. */
+    uint64_t group;
+    /** The term of the last entry of the log. Servers are compared by (last_term, last_index), the term first. */
+    uint64_t last_term;
+    /** The index of the last entry of the log. */
+    uint64_t last_index;
+    /** How far entries are known here to be committed; more may be. */
+    uint64_t commit_index;
+    /** The latest term that the server knew of. */
+    uint64_t term;
+    /** The last entry that the latest snapshot includes; 0 if there is none. */
+    uint64_t snapshot_index;
+    /** The ids of those who vote, in the last configuration of the log. */
+    const uint64_t *voters;
+    /** How many. */
+    size_t voter_count;
+    /** The group's lineage: groups with another one under the same id do not talk to it. */
+    uint8_t lineage[32];
+    /** 1 when the group was once recovered from the loss of its quorum; else 0. */
+    uint32_t recovered;
+    /** Zero. */
+    uint32_t reserved0;
+} raft_directory_group;
+
+/**
+ * Tells what the data directory of a server that does not run holds, group by group. Changes nothing.
+ *
+ * - `directory`: NUL-terminated, borrowed for the call.
+ * - `each`: called once a group, in order of their ids, on this thread and before the call returns.
+ * - `user`: passed to `each`.
+ *
+ * Any thread, not in a callback. Blocks while it reads the log.
+ * Errors: RAFT_ERR_ARGUMENT, RAFT_ERR_LOCKED (a server runs on it), RAFT_ERR_INVALID (it is no server's), RAFT_ERR_IO,
+ * RAFT_ERR_STORAGE, RAFT_ERR_IN_CALLBACK, RAFT_ERR_FORKED.
+ */
+int32_t raft_directory_inspect(const char *directory,
+                               void (*each)(void *user, const raft_directory_group *group),
+                               void *user,
+                               raft_error **error);
+
+/**
+ * Recovers a group whose majority is gone for good, from this directory alone: its server becomes the only member of the
+ * group, and leads when it is started. Everything in its log is kept and becomes committed; what it does not have is
+ * lost. The group has a new lineage from then on: nobody of the old group can ever take part in it, but as a new server
+ * under a new id. Other groups in the directory are left alone. The log says what was done.
+ *
+ * Read raft_directory_risk first, and docs/operations.md: it says which server to choose, and what to do with the others.
+ *
+ * - `directory`, `cluster`: NUL-terminated, borrowed for the call.
+ * - `cluster`, `server`: whose directory it must be.
+ * - `last_term`, `last_index`: the last entry of the log, as raft_directory_inspect told it: the caller has compared the
+ *   servers that are left.
+ *
+ * If the power fails meanwhile, the group is as it was, or recovered; raft_directory_inspect tells which.
+ *
+ * Any thread, not in a callback. Blocks until it is durable.
+ * Errors: RAFT_ERR_ARGUMENT, RAFT_ERR_SETTING (no name of a cluster), RAFT_ERR_LOCKED (a server runs on it),
+ * RAFT_ERR_INVALID (the log ends elsewhere; no member; the only voter already; no such group), RAFT_ERR_STORAGE (also
+ * where it is another cluster's or server's), RAFT_ERR_DISK_FULL, RAFT_ERR_IO, RAFT_ERR_IN_CALLBACK, RAFT_ERR_FORKED.
+ */
+int32_t raft_directory_recover(const char *directory,
+                               const char *cluster,
+                               uint64_t server,
+                               uint64_t group,
+                               uint64_t last_term,
+                               uint64_t last_index,
+                               raft_error **error);
+
+/**
+ * What an operator must know before raft_directory_recover, in some lines for people. Static, NUL-terminated; never
+ * release it.
+ *
+ * Any thread, also in a callback. Does not block, cannot fail.
+ */
+const char *raft_directory_risk(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,10 @@ from typing import Any, Optional, final
 
 __version__: str
 
+def directory_inspect(directory: Any) -> dict[str, Any]: ...
+def directory_recover(directory: Any, cluster: str, server: int, group: int, last: tuple[int, int]) -> None: ...
+def recovery_risk() -> str: ...
+
 @final
 class Entry:
     """One committed entry: bytes that somebody proposed."""

@@ -30,6 +30,7 @@ __all__ = [
     "OpenError",
     "Overloaded",
     "RaftError",
+    "RecoveryError",
     "ReplyForgotten",
     "SessionExpired",
     "StartError",
@@ -61,6 +62,10 @@ class DirectoryLocked(OpenError):
     """Another process, or another server of this one, has the data directory open."""
 
     retriable = True
+
+
+class RecoveryError(RaftError):
+    """A directory was not looked at, or a group not recovered in it: the message says why, and what to do instead."""
 
 
 class StartError(RaftError):

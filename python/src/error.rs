@@ -1,7 +1,7 @@
 //! The engine's errors as exceptions of `raft_engine.errors`.
 
 use pyo3::PyErr;
-use raft_engine::server::{CloseError, ConfigError, DispatchError, OpenError, Refused, StartError};
+use raft_engine::server::{CloseError, ConfigError, DispatchError, OfflineError, OpenError, Refused, StartError};
 
 /// The classes, found when the first of them is raised.
 mod class {
@@ -14,6 +14,7 @@ mod class {
     pyo3::import_exception!(raft_engine.errors, InCallback);
     pyo3::import_exception!(raft_engine.errors, OpenError);
     pyo3::import_exception!(raft_engine.errors, Overloaded);
+    pyo3::import_exception!(raft_engine.errors, RecoveryError);
     pyo3::import_exception!(raft_engine.errors, StartError);
     pyo3::import_exception!(raft_engine.errors, TooLarge);
 }
@@ -27,6 +28,13 @@ pub(crate) fn open(error: &OpenError) -> PyErr {
         OpenError::Config(error) => config(error),
         OpenError::Locked { .. } => class::DirectoryLocked::new_err(error.to_string()),
         _ => class::OpenError::new_err(error.to_string()),
+    }
+}
+
+pub(crate) fn offline(error: &OfflineError) -> PyErr {
+    match error {
+        OfflineError::Directory(error) => open(error),
+        OfflineError::Refused { .. } => class::RecoveryError::new_err(error.to_string()),
     }
 }
 

@@ -6,6 +6,7 @@
 //! held by a thread that waits for the interpreter, but for the dispatcher itself, for which nobody waits attached.
 
 mod change;
+mod directory;
 mod entry;
 mod error;
 mod group;
@@ -21,6 +22,8 @@ mod status;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::directory::{directory_inspect, directory_recover, recovery_risk};
     #[pymodule_export]
     use crate::entry::Entry;
     #[pymodule_export]

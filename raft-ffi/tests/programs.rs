@@ -41,3 +41,8 @@ fn a_forked_child_is_refused() {
 fn every_request_ends_once_while_the_server_goes() {
     support::run("race");
 }
+
+#[test]
+fn a_group_that_lost_its_quorum_is_recovered_from_one_directory() {
+    support::run("directory");
+}

@@ -10,7 +10,7 @@ use cbindgen::{
 };
 
 /// The sections in order: the file in raft-ffi/src, and the title.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("version", "Version"),
     ("error", "Errors"),
     ("config", "Configuration"),
@@ -24,6 +24,7 @@ const SECTIONS: [(&str, &str); 13] = [
     ("snapshot", "Snapshots"),
     ("change", "Changing members and leader"),
     ("status", "Status"),
+    ("directory", "Directories without a server"),
 ];
 
 /// Longer lines are not written.

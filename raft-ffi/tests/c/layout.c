@@ -134,6 +134,22 @@ AT(raft_group_info, change_phase, 360);
 AT(raft_group_info, reserved0, 364);
 AT(raft_group_info, change_deadline, 368);
 
+SIZE(raft_directory_group, 128);
+AT(raft_directory_group, size, 0);
+AT(raft_directory_group, cluster, 8);
+AT(raft_directory_group, server, 16);
+AT(raft_directory_group, group, 24);
+AT(raft_directory_group, last_term, 32);
+AT(raft_directory_group, last_index, 40);
+AT(raft_directory_group, commit_index, 48);
+AT(raft_directory_group, term, 56);
+AT(raft_directory_group, snapshot_index, 64);
+AT(raft_directory_group, voters, 72);
+AT(raft_directory_group, voter_count, 80);
+AT(raft_directory_group, lineage, 88);
+AT(raft_directory_group, recovered, 120);
+AT(raft_directory_group, reserved0, 124);
+
 int main(void) {
     return 0;
 }
