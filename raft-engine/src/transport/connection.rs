@@ -411,7 +411,11 @@ fn needs_lineage(kind: FrameKind) -> bool {
         | FrameKind::SnapshotStart
         | FrameKind::SnapshotChunk
         | FrameKind::SnapshotProgress
-        | FrameKind::SnapshotRefused => true,
+        | FrameKind::SnapshotRefused
+        | FrameKind::Forward
+        | FrameKind::ForwardReply
+        | FrameKind::ReadIndex
+        | FrameKind::ReadIndexReply => true,
         FrameKind::Hello
         | FrameKind::Welcome
         | FrameKind::Confirm
@@ -429,5 +433,12 @@ fn needs_lineage(kind: FrameKind) -> bool {
 
 /// Whether messages of this kind can be long, and so keep their order among each other behind everything prompt.
 fn is_bulk(kind: FrameKind) -> bool {
-    matches!(kind, FrameKind::Append | FrameKind::EntryOne | FrameKind::SnapshotStart | FrameKind::SnapshotChunk)
+    matches!(
+        kind,
+        FrameKind::Append
+            | FrameKind::EntryOne
+            | FrameKind::SnapshotStart
+            | FrameKind::SnapshotChunk
+            | FrameKind::Forward
+    )
 }

@@ -93,11 +93,15 @@ pub enum FrameKind {
     SnapshotProgress = 0x32,
     SnapshotRefused = 0x33,
     Fragment = 0x40,
+    Forward = 0x50,
+    ForwardReply = 0x51,
+    ReadIndex = 0x52,
+    ReadIndexReply = 0x53,
 }
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Hello,
         Self::Welcome,
         Self::Confirm,
@@ -124,6 +128,10 @@ impl FrameKind {
         Self::SnapshotProgress,
         Self::SnapshotRefused,
         Self::Fragment,
+        Self::Forward,
+        Self::ForwardReply,
+        Self::ReadIndex,
+        Self::ReadIndexReply,
     ];
 
     /// The kind with this number; `None` if no version known here has it.

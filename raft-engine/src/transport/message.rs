@@ -12,11 +12,12 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::Violation;
+use super::forward::{self, ForwardAnswer, ForwardRow, RequestId};
 use super::frame::{Frame, FrameCutter, FrameDraft, FrameKind, MAX_FRAME_BYTES};
 use crate::codec;
 use crate::types::{
-    AppendOutcome, Entry, EntryKind, FIRST_INDEX, GroupId, Index, Lineage, LogTime, Message, Position, SnapshotMeta,
-    Term,
+    AppendOutcome, Entry, EntryKind, FIRST_INDEX, GroupId, Index, Lineage, LogTime, Message, Position, Proposed,
+    SnapshotMeta, Term,
 };
 
 /// What an entry takes in a frame beyond its payload, in bytes.
@@ -106,6 +107,36 @@ pub enum PeerMessage {
         position: Position,
         /// Why.
         reason: SnapshotRefusal,
+    },
+    /// What the sender's host proposes, for the leader of `term` to append. Sent once, and never again.
+    Forward {
+        /// Names it in the answer.
+        request: RequestId,
+        /// The term in which the receiver leads, as the sender knows: a leader of another takes nothing.
+        term: Term,
+        /// What to append, in order; never empty.
+        proposals: Vec<Proposed>,
+    },
+    /// The answer to a [`PeerMessage::Forward`]. Comes on the leader's own connection, ahead of the entries.
+    ForwardReply {
+        /// The request, repeated.
+        request: RequestId,
+        /// What became of it.
+        answer: ForwardAnswer,
+    },
+    /// Asks the leader of `term` what a linearizable read that comes now must cover (dissertation §6.4).
+    ReadIndex {
+        /// Names it in the answer.
+        request: RequestId,
+        /// The term in which the receiver leads, as the sender knows.
+        term: Term,
+    },
+    /// The answer to a [`PeerMessage::ReadIndex`].
+    ReadIndexReply {
+        /// The request, repeated.
+        request: RequestId,
+        /// What the read must cover; `None` if the sender does not lead, or leads no more.
+        index: Option<Index>,
     },
 }
 
@@ -230,6 +261,10 @@ impl PeerMessage {
             Self::SnapshotChunk { .. } => FrameKind::SnapshotChunk,
             Self::SnapshotProgress { .. } => FrameKind::SnapshotProgress,
             Self::SnapshotRefused { .. } => FrameKind::SnapshotRefused,
+            Self::Forward { .. } => FrameKind::Forward,
+            Self::ForwardReply { .. } => FrameKind::ForwardReply,
+            Self::ReadIndex { .. } => FrameKind::ReadIndex,
+            Self::ReadIndexReply { .. } => FrameKind::ReadIndexReply,
         }
     }
 
@@ -255,7 +290,7 @@ impl PeerMessage {
                     assert!((previous.index + 1..).zip(entries).all(follows), "entries must follow {previous:?}");
                     let out = AppendOut { term, number, previous, commit, entries };
                     let metadata_bytes = 48 + entries.len() * ENTRY_ROW_BYTES;
-                    encoded(FrameDraft::with(&out, metadata_bytes), gather(entries))
+                    encoded(FrameDraft::with(&out, metadata_bytes), gather(entries, |entry| &entry.payload))
                 }
                 Message::AppendReply { term, number, outcome } => {
                     let outcome = match outcome {
@@ -277,12 +312,13 @@ impl PeerMessage {
             Self::EntryOneRequest { digest } => plain!(digest),
             Self::EntryOne { lineage, entry } => {
                 let fields = (lineage, entry_one_row(entry));
-                encoded(FrameDraft::with(&fields, 32 + ENTRY_ROW_BYTES), gather(std::slice::from_ref(entry)))
+                let payloads = gather(std::slice::from_ref(entry), |entry| &entry.payload);
+                encoded(FrameDraft::with(&fields, 32 + ENTRY_ROW_BYTES), payloads)
             }
             Self::FormationRefused { reason } => plain!(cut(reason)),
             Self::SnapshotStart { term, number, meta, entry_one } => {
                 let fields = (*term, *number, meta, entry_one_row(entry_one));
-                encoded(FrameDraft::with(&fields, 512), gather(std::slice::from_ref(entry_one)))
+                encoded(FrameDraft::with(&fields, 512), gather(std::slice::from_ref(entry_one), |entry| &entry.payload))
             }
             Self::SnapshotChunk { position, offset, crc, bytes } => {
                 let payloads = if bytes.is_empty() { Vec::new() } else { vec![bytes.clone()] };
@@ -292,6 +328,15 @@ impl PeerMessage {
                 plain!(term, number, position, durable_bytes, is_installed)
             }
             Self::SnapshotRefused { term, number, position, reason } => plain!(term, number, position, reason),
+            Self::Forward { request, term, proposals } => {
+                assert!(!proposals.is_empty(), "nothing is forwarded in vain");
+                let rows: Vec<_> = proposals.iter().map(ForwardRow::of).collect();
+                let draft = FrameDraft::with(&(request, term, &rows), 32 + rows.len() * ForwardRow::BYTES);
+                encoded(draft, gather(proposals, |proposed| &proposed.payload))
+            }
+            Self::ForwardReply { request, answer } => plain!(request, answer),
+            Self::ReadIndex { request, term } => plain!(request, term),
+            Self::ReadIndexReply { request, index } => plain!(request, index),
         }
     }
 
@@ -373,6 +418,15 @@ impl PeerMessage {
             FrameKind::SnapshotRefused => {
                 plain!(|term, number, position, reason| Self::SnapshotRefused { term, number, position, reason })
             }
+            FrameKind::Forward => {
+                let (request, term, rows): (_, _, Vec<ForwardRow>) = read(kind, metadata)?;
+                let named = rows.iter().map(|row| u64::from(row.length)).sum();
+                exactly(kind, named, &payload)?;
+                Self::Forward { request, term, proposals: forward::scatter(rows, payload)? }
+            }
+            FrameKind::ForwardReply => plain!(|request, answer| Self::ForwardReply { request, answer }),
+            FrameKind::ReadIndex => plain!(|request, term| Self::ReadIndex { request, term }),
+            FrameKind::ReadIndexReply => plain!(|request, index| Self::ReadIndexReply { request, index }),
             FrameKind::Hello
             | FrameKind::Welcome
             | FrameKind::Confirm
@@ -389,15 +443,15 @@ fn entry_one_row(entry: &Entry) -> EntryRow {
 }
 
 /// The payloads as few pieces: large ones are shared, runs of small ones are copied together.
-fn gather(entries: &[Entry]) -> Vec<Bytes> {
-    let is_small = |entry: &Entry| entry.payload.len() < SMALL_PAYLOAD_BYTES;
+fn gather<T>(items: &[T], payload: impl Fn(&T) -> &Bytes) -> Vec<Bytes> {
+    let is_small = |item: &T| payload(item).len() < SMALL_PAYLOAD_BYTES;
     let mut pieces = Vec::new();
-    for run in entries.chunk_by(|left, right| is_small(left) && is_small(right)) {
+    for run in items.chunk_by(|left, right| is_small(left) && is_small(right)) {
         let piece = match run {
-            [one] => one.payload.clone(),
+            [one] => payload(one).clone(),
             many => {
-                let mut together = Vec::with_capacity(many.iter().map(|entry| entry.payload.len()).sum());
-                many.iter().for_each(|entry| together.extend_from_slice(&entry.payload));
+                let mut together = Vec::with_capacity(many.iter().map(|item| payload(item).len()).sum());
+                many.iter().for_each(|item| together.extend_from_slice(payload(item)));
                 Bytes::from(together)
             }
         };

@@ -10,6 +10,7 @@
 mod backoff;
 mod connection;
 mod error;
+mod forward;
 mod fragment;
 mod frame;
 mod handshake;
@@ -20,6 +21,7 @@ mod refusal;
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionEvent, ConnectionLimits};
 pub use error::Violation;
+pub use forward::{ForwardAnswer, ForwardRefusal, RequestId};
 pub use frame::{Frame, FrameKind, HEADER_BYTES, MAX_FRAME_BYTES};
 pub use handshake::{Holds, Local, PROTOCOL_VERSION, Peer, Purpose, Registry};
 pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal, core_message};

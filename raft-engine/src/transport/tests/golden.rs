@@ -7,9 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::frame::{FrameCutter, FrameKind, MAX_FRAME_BYTES};
-use super::super::{Connection, PeerMessage, Purpose, Refusal, RefusalKind, SnapshotRefusal};
+use super::super::{
+    Connection, ForwardAnswer, ForwardRefusal, PeerMessage, Purpose, Refusal, RefusalKind, RequestId, SnapshotRefusal,
+};
 use super::{Book, GROUP, NOW, Side, append, entry, exchange, limits, snapshot_meta};
-use crate::types::{AppendOutcome, Entry, EntryKind, Incarnation, Lineage, LogTime, Message, Position, ServerId};
+use crate::types::{
+    AppendOutcome, Entry, EntryKind, Incarnation, Lineage, LogTime, Message, Position, Proposed, ServerId,
+};
 
 /// A name, and the frame: magic, layout, kind, reserved, group, metadata length, payload length, CRC, metadata, payload.
 const FRAMES: &[(&str, &str)] = &[
@@ -144,6 +148,61 @@ const FRAMES: &[(&str, &str)] = &[
         "726674 01 33 000000 0700000000000000 24000000 00000000 0c8ce2e0 0600000000000000 0200000000000000 \
          0500000000000000 5a00000000000000 01000000",
     ),
+    (
+        "Forward",
+        "726674 01 50 000000 0700000000000000 32000000 07000000 d10b2d18 0600000000000000 2900000000000000 \
+         0400000000000000 0200000000000000 04 05000000 4cbb719a 04 02000000 529ff803 68656c6c6f0102",
+    ),
+    (
+        "ForwardReply, taken",
+        "726674 01 51 000000 0700000000000000 24000000 00000000 38b3370d 0600000000000000 2900000000000000 \
+         00000000 0400000000000000 0e00000000000000",
+    ),
+    (
+        "ForwardReply, not the leader",
+        "726674 01 51 000000 0700000000000000 21000000 00000000 0aa95d60 0600000000000000 2900000000000000 \
+         01000000 00000000 01 0200000000000000",
+    ),
+    (
+        "ForwardReply, leader unknown",
+        "726674 01 51 000000 0700000000000000 19000000 00000000 64f91ef7 0600000000000000 2900000000000000 \
+         01000000 00000000 00",
+    ),
+    (
+        "ForwardReply, overloaded",
+        "726674 01 51 000000 0700000000000000 18000000 00000000 04a979d1 0600000000000000 2900000000000000 \
+         01000000 01000000",
+    ),
+    (
+        "ForwardReply, too large",
+        "726674 01 51 000000 0700000000000000 18000000 00000000 3d205bb3 0600000000000000 2900000000000000 \
+         01000000 02000000",
+    ),
+    (
+        "ForwardReply, disk full",
+        "726674 01 51 000000 0700000000000000 18000000 00000000 858a1e6e 0600000000000000 2900000000000000 \
+         01000000 03000000",
+    ),
+    (
+        "ForwardReply, transferring",
+        "726674 01 51 000000 0700000000000000 18000000 00000000 4f321e77 0600000000000000 \
+         2900000000000000 01000000 04000000",
+    ),
+    (
+        "ReadIndex",
+        "726674 01 52 000000 0700000000000000 18000000 00000000 b790eec4 0600000000000000 2900000000000000 \
+         0400000000000000",
+    ),
+    (
+        "ReadIndexReply",
+        "726674 01 53 000000 0700000000000000 19000000 00000000 d8b15c92 0600000000000000 2900000000000000 \
+         01 0f00000000000000",
+    ),
+    (
+        "ReadIndexReply, refused",
+        "726674 01 53 000000 0700000000000000 11000000 00000000 19f37ac1 0600000000000000 2900000000000000 \
+         00",
+    ),
 ];
 
 fn hex(bytes: &[u8]) -> String {
@@ -168,6 +227,9 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
     ];
     let raft = PeerMessage::Raft;
     let chunk = Bytes::from("chunk");
+    let request = RequestId { incarnation: 6, number: 41 };
+    let answered = |answer| PeerMessage::ForwardReply { request, answer };
+    let refused = |refusal| answered(ForwardAnswer::Refused(refusal));
     vec![
         ("Lineage", PeerMessage::Lineage(lineage)),
         ("LineageRefused", PeerMessage::LineageRefused(lineage)),
@@ -211,6 +273,21 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         ("SnapshotRefused", {
             PeerMessage::SnapshotRefused { term: 6, number: 2, position, reason: SnapshotRefusal::Stale }
         }),
+        ("Forward", {
+            let proposed = |payload| Proposed { kind: EntryKind::Command, payload };
+            let proposals = vec![proposed(Bytes::from("hello")), proposed(Bytes::from_static(&[1, 2]))];
+            PeerMessage::Forward { request, term: 4, proposals }
+        }),
+        ("ForwardReply, taken", answered(ForwardAnswer::Taken(Position { term: 4, index: 14 }))),
+        ("ForwardReply, not the leader", refused(ForwardRefusal::NotLeader(Some(ServerId(2))))),
+        ("ForwardReply, leader unknown", refused(ForwardRefusal::NotLeader(None))),
+        ("ForwardReply, overloaded", refused(ForwardRefusal::Overloaded)),
+        ("ForwardReply, too large", refused(ForwardRefusal::TooLarge)),
+        ("ForwardReply, disk full", refused(ForwardRefusal::DiskFull)),
+        ("ForwardReply, transferring", refused(ForwardRefusal::Transferring)),
+        ("ReadIndex", PeerMessage::ReadIndex { request, term: 4 }),
+        ("ReadIndexReply", PeerMessage::ReadIndexReply { request, index: Some(15) }),
+        ("ReadIndexReply, refused", PeerMessage::ReadIndexReply { request, index: None }),
     ]
 }
 
