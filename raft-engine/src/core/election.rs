@@ -107,7 +107,8 @@ impl Raft {
     pub(super) fn campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
         if !self.may_campaign() {
-            return;
+            // It stands for nothing; but whom it followed is silent, and answers nothing.
+            return self.follow(now, self.hard_state.term, None);
         }
         if self.promise.binds(now) {
             self.election_at = self.election_at.max(self.promise.until());

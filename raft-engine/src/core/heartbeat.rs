@@ -115,9 +115,8 @@ impl Raft {
         leader.heartbeat_at = now + self.options.heartbeat_interval;
         leader.sent_rounds.sent(leader.round, now);
         let (term, round, commit) = (self.hard_state.term, leader.round, self.commit);
-        // A commit index beyond what matches would commit a follower's own, perhaps conflicting entries.
-        let messages: Vec<_> = (leader.peers.iter())
-            .map(|(&to, peer)| (to, Message::Heartbeat { term, round, commit: commit.min(peer.matched) }))
+        let messages: Vec<_> = (leader.peers.iter_mut())
+            .map(|(&to, peer)| (to, Message::Heartbeat { term, round, commit: peer.tell_commit(commit) }))
             .collect();
         for (to, message) in messages {
             self.send(to, message);

@@ -307,6 +307,7 @@ impl Raft {
     pub fn flush(&mut self, now: Time) {
         self.open_read_round(now);
         self.replicate(now);
+        self.tell_commits();
     }
 
     /// When [`Raft::tick`] must be called at the latest.

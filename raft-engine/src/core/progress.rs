@@ -67,6 +67,10 @@ pub(super) struct Progress {
     pub(super) bound_until: Time,
     /// Whether entries for the peer are being read from the disk.
     pub(super) fetching: bool,
+    /// The highest commit index that the peer was told and can apply.
+    pub(super) commit_told: Index,
+    /// The peer's host waits for this index: it is told of its commit at once.
+    pub(super) commit_wanted: Index,
 }
 
 impl Progress {
@@ -82,7 +86,17 @@ impl Progress {
             confirmed_round: 0,
             bound_until: Time(0),
             fetching: false,
+            commit_told: 0,
+            commit_wanted: 0,
         }
+    }
+
+    /// The commit index that a heartbeat tells the peer: beyond what matches, it would commit a follower's own, perhaps
+    /// conflicting entries.
+    pub(super) fn tell_commit(&mut self, commit: Index) -> Index {
+        let commit = commit.min(self.matched);
+        self.commit_told = self.commit_told.max(commit);
+        commit
     }
 
     /// Starts looking for the meeting place at `next`, as of request `number`.

@@ -102,6 +102,7 @@ impl Raft {
         leader.number += 1;
         let number = leader.number;
         let last = previous.index + entries.len() as u64;
+        peer.commit_told = peer.commit_told.max(commit.min(last));
         match &mut peer.pace {
             Pace::Probe { outstanding, retry_at: at } => {
                 *outstanding = Some(number);

@@ -34,6 +34,23 @@ fn a_leader_is_elected_and_there_is_one_a_term() {
 }
 
 #[test]
+fn a_server_without_a_vote_that_hears_nobody_follows_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let learner = cluster.raft(3);
+    let mut configuration = (**learner.configuration()).clone();
+    configuration.members[2].role = MemberRole::Learner;
+    learner.configurations = vec![(1, configuration.into())];
+    assert_eq!(learner.leader(), Some(ServerId(1)));
+    cluster.isolate(3);
+    cluster.pass(1_000);
+    assert_eq!((cluster.raft(3).leader(), cluster.raft(3).role()), (None, RoleName::Follower));
+    cluster.heal();
+    cluster.pass(1_000);
+    assert_eq!(cluster.raft(3).leader(), Some(ServerId(1)));
+}
+
+#[test]
 fn a_server_votes_once_a_term() {
     let mut cluster = Cluster::new(3);
     let node = cluster.nodes.get_mut(&1).expect("a server");

@@ -73,6 +73,22 @@ fn a_read_waits_for_the_first_commit_of_the_term() {
 }
 
 #[test]
+fn a_peer_whose_host_waits_hears_of_the_commit_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let index = cluster.propose(1, b"x");
+    assert!(cluster.raft(2).commit_index() < index, "else with the next heartbeat");
+    let now = cluster.now;
+    let index = cluster.raft(1).propose(now, vec![Bytes::from_static(b"y")]).expect("it leads").start;
+    cluster.raft(1).hasten_commit(ServerId(2), index);
+    cluster.settle();
+    assert_eq!(cluster.raft(2).commit_index(), index);
+    assert!(cluster.raft(3).commit_index() < index);
+    cluster.carry_out(1);
+    assert!(cluster.wire.is_empty(), "and once");
+}
+
+#[test]
 fn a_follower_refuses_a_linearizable_read() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);

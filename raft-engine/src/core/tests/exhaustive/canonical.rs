@@ -292,6 +292,8 @@ impl Words<'_> {
             confirmed_round,
             bound_until: _, // For leases only.
             fetching,
+            commit_told: _, // Nobody's host waits for a commit here.
+            commit_wanted: _,
         } = peer;
         let age = server.moment().since(*heard_at).min(server.next_clock().since(server.clock));
         self.put([*matched, *next, u64::try_from(age.as_nanos()).expect("short"), u64::from(*fetching)]);
