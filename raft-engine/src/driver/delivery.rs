@@ -1,6 +1,7 @@
 //! From the commit index to the state machine: batches of committed entries, in log order, no further than the own disk;
 //! and reads, which wait for an index to be applied.
 
+use super::forwarding::Reader;
 use super::group::{Pending, complete};
 use super::{Consistency, Driver, Effect, Event, NotApplied, Notice, Outcome, Proposal, ReadPurpose, Ticket, Unknown};
 use crate::core::Refusal;
@@ -15,12 +16,14 @@ const OUTSTANDING_BYTES: usize = 4 << 20;
 impl Driver {
     pub(super) fn on_propose(&mut self, now: Time, id: GroupId, mut proposals: Vec<Proposal>) {
         let max_entry_bytes = self.settings.max_entry_bytes;
-        let effects = &mut self.effects;
         let too_large = proposals.extract_if(.., |proposal| proposal.proposed.command_bytes() > max_entry_bytes);
         let too_large = too_large.map(|proposal| proposal.ticket).collect();
-        complete(id, too_large, Outcome::NotApplied(NotApplied::TooLarge), effects);
+        complete(id, too_large, Outcome::NotApplied(NotApplied::TooLarge), &mut self.effects);
         if proposals.is_empty() {
             return;
+        }
+        if self.forwards(id) {
+            return self.forward_proposals(id, proposals);
         }
         let (tickets, proposed): (Vec<Ticket>, Vec<_>) =
             proposals.into_iter().map(|proposal| (proposal.ticket, proposal.proposed)).unzip();
@@ -42,10 +45,13 @@ impl Driver {
                 None => NotApplied::Closed,
             },
         };
-        complete(id, tickets, Outcome::NotApplied(refusal), effects);
+        complete(id, tickets, Outcome::NotApplied(refusal), &mut self.effects);
     }
 
     pub(super) fn on_read(&mut self, now: Time, id: GroupId, ticket: Ticket, consistency: Consistency) {
+        if matches!(consistency, Consistency::Linearizable | Consistency::Lease) && self.forwards(id) {
+            return self.forward_read(id, ticket);
+        }
         let is_closed = self.is_closed || self.stopped.is_some();
         let refusal = match self.groups.get_mut(&id) {
             None => NotApplied::Closed,
@@ -65,7 +71,7 @@ impl Driver {
                         match group.run(|raft| (raft.read(read), raft.leader())) {
                             Some((Ok(()), _)) => {
                                 group.next_read += 1;
-                                group.reads.insert(read, ticket);
+                                group.reads.insert(read, Reader::Host(ticket));
                                 return;
                             }
                             Some((Err(_), leader)) => {
@@ -154,14 +160,14 @@ impl Driver {
         delivery.applied = delivery.applied.max(index);
     }
 
-    /// The leadership under which proposals were taken has ended: those that are committed will be applied, what becomes
-    /// of the others is not known here.
+    /// The leadership under which proposals were taken has ended, this server's or another's: those that are committed
+    /// will be applied, what becomes of the others is not known here.
     pub(super) fn resolve_proposals(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(last) = group.proposals.back().copied() else { return };
         let Some(formed) = group.formed() else { return };
         let raft = &formed.raft;
-        if raft.is_leader() && raft.hard_state().term == last.term {
+        if raft.leader().is_some() && raft.hard_state().term == last.term {
             return;
         }
         let (commit, raft) = (raft.commit_index(), &formed.raft);
@@ -182,10 +188,15 @@ impl Driver {
     }
 
     pub(super) fn read_answered(&mut self, id: GroupId, read: u64, answer: Result<Index, Option<ServerId>>) {
-        let ticket = self.groups.get_mut(&id).and_then(|group| group.reads.remove(&read));
-        match (ticket, answer) {
-            (Some(ticket), Ok(index)) => self.effects.push(Effect::ReadReady { group: id, ticket, index }),
-            (Some(ticket), Err(leader)) => {
+        let reader = self.groups.get_mut(&id).and_then(|group| group.reads.remove(&read));
+        match (reader, answer) {
+            (Some(Reader::Peer { id: to, connection, request }), answer) => {
+                self.answer_reader(id, to, connection, request, answer.ok());
+            }
+            (Some(Reader::Host(ticket)), Ok(index)) => {
+                self.effects.push(Effect::ReadReady { group: id, ticket, index });
+            }
+            (Some(Reader::Host(ticket)), Err(leader)) => {
                 let outcome = Outcome::NotApplied(NotApplied::NotLeader { leader });
                 complete(id, vec![ticket], outcome, &mut self.effects);
             }

@@ -107,7 +107,7 @@ pub enum Event {
     Closed { connection: ConnectionId, refused: bool },
     /// The host starts a group; `applied` is what its own durable state already holds (0: nothing).
     StartGroup { group: GroupId, how: StartHow, applied: Index },
-    /// The host proposes.
+    /// The host proposes, wherever the leader is.
     Propose { group: GroupId, proposals: Vec<Proposal> },
     /// The host wants to read.
     Read { group: GroupId, ticket: Ticket, consistency: Consistency },
@@ -197,7 +197,7 @@ pub enum Outcome {
 #[allow(missing_docs, reason = "the text of each variant tells of its fields")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NotApplied {
-    /// This server does not lead; `leader` is its best guess.
+    /// This server does not lead, and did not reach who does; `leader` is its best guess.
     NotLeader { leader: Option<ServerId> },
     /// A budget is full.
     Overloaded,
@@ -226,7 +226,7 @@ pub enum NotApplied {
 /// Why a request's outcome is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unknown {
-    /// Leadership was lost before the entry was committed.
+    /// Leadership was lost before the entry was committed; or, where another server leads, contact with it.
     LeadershipLost,
     /// Closed before the entry was applied.
     Closed,

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::changes::Changes;
 use super::formation::Forming;
+use super::forwarding::{Forwarding, Reader};
 use super::joining::Joining;
 use super::snapshots::Snapshots;
 use super::{Effect, NotApplied, Outcome, Role, Ticket, Unknown};
@@ -76,11 +77,13 @@ pub(super) struct Group {
     pub(super) phase: Phase,
     /// Why it stopped, if it did. Nothing happens in it any more.
     pub(super) stopped: Option<String>,
-    /// Proposals in the log, ascending by index.
+    /// Proposals in the log, this server's or that of the leader which took them, ascending by index.
     pub(super) proposals: VecDeque<Pending>,
     /// Linearizable reads in the core.
-    pub(super) reads: BTreeMap<u64, Ticket>,
+    pub(super) reads: BTreeMap<u64, Reader>,
     pub(super) next_read: u64,
+    /// What is asked of another server that leads.
+    pub(super) forwarding: Forwarding,
     /// Which core mark is durable with which record.
     pub(super) marks: VecDeque<(RecordNumber, Mark)>,
     /// The commit index last recorded in the log, as a hint for the next start.
@@ -102,6 +105,7 @@ impl Group {
             proposals: VecDeque::new(),
             reads: BTreeMap::new(),
             next_read: 1,
+            forwarding: Forwarding::default(),
             marks: VecDeque::new(),
             recorded_commit: 0,
             delivery: Delivery::default(),
@@ -167,7 +171,11 @@ impl Group {
     pub(super) fn end_all(&mut self, unknown: Unknown, not_applied: &NotApplied, effects: &mut Vec<Effect>) {
         let proposals: Vec<_> = self.proposals.drain(..).map(|pending| pending.ticket).collect();
         complete(self.id, proposals, Outcome::Unknown(unknown), effects);
-        let mut rest: Vec<_> = std::mem::take(&mut self.reads).into_values().collect();
+        self.forwarding.end_all(self.id, unknown, not_applied, effects);
+        // Followers that wait to read hear no more of this server as their leader, and wait no longer.
+        let readers = std::mem::take(&mut self.reads).into_values();
+        let own = readers.filter_map(|reader| if let Reader::Host(ticket) = reader { Some(ticket) } else { None });
+        let mut rest: Vec<_> = own.collect();
         rest.append(&mut self.snapshots.waiting);
         self.changes.end_all(self.id, unknown, not_applied, effects);
         complete(self.id, rest, Outcome::NotApplied(not_applied.clone()), effects);

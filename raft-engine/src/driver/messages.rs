@@ -160,6 +160,14 @@ impl Driver {
             PeerMessage::SnapshotRefused { number, reason, .. } => {
                 self.on_receiver_refusal(now, id, from, number, reason);
             }
+            PeerMessage::Forward { request, term, proposals } => {
+                self.on_forward(now, id, from, request, term, proposals);
+            }
+            PeerMessage::ForwardReply { request, answer } => self.on_forward_reply(id, connection, request, answer),
+            PeerMessage::ReadIndex { request, term } => self.on_read_index(id, from, connection, request, term),
+            PeerMessage::ReadIndexReply { request, index } => {
+                self.on_read_index_reply(id, connection, request, index);
+            }
             _ => {}
         }
     }

@@ -15,6 +15,7 @@ mod delivery;
 mod entropy;
 mod event;
 mod formation;
+mod forwarding;
 mod group;
 mod joining;
 mod links;
@@ -36,6 +37,7 @@ pub use self::event::{
     ConnectionId, Consistency, Effect, Event, MemberArgument, NotApplied, Notice, Outcome, Proposal, Role, StartHow,
     Ticket, Unknown,
 };
+pub use self::forwarding::ForwardCounts;
 pub use self::observe::{Observed, core_message};
 pub use self::offline::{
     DirectoryReport, GroupReport, Recovered, Recovery, RecoveryRefusal, RecoveryRequest, check_directory, inspect,
@@ -144,6 +146,7 @@ pub struct Driver {
     is_warned_of_slowness: bool,
     /// How often a group was told that its leader's process died.
     suspicions: u64,
+    forward_counts: ForwardCounts,
 }
 
 impl Driver {
@@ -194,6 +197,7 @@ impl Driver {
             sync_time: Duration::ZERO,
             is_warned_of_slowness: false,
             suspicions: 0,
+            forward_counts: ForwardCounts::default(),
         })
     }
 
@@ -253,6 +257,7 @@ impl Driver {
                 self.carry_out(now, id);
                 self.resolve_proposals(id);
                 self.resolve_changes(now, id);
+                self.forward(id);
             }
             self.tick_snapshots(now);
             self.send_frames(now);

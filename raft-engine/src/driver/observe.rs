@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::group::Phase;
-use super::{Driver, Role};
+use super::{Driver, ForwardCounts, Role};
 use crate::transport::{self, Frame};
 use crate::types::{Configuration, EntryKind, GroupId, Index, Message, Position, ServerId, Term};
 
@@ -82,6 +82,11 @@ impl Driver {
     /// How often a group was told that its leader's process died.
     pub fn observe_suspicions(&self) -> u64 {
         self.suspicions
+    }
+
+    /// What became of forwards.
+    pub fn observe_forwards(&self) -> ForwardCounts {
+        self.forward_counts
     }
 
     /// The most bytes queued for any one connection, and for all of them.

@@ -35,6 +35,10 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Own log writes submitted and not completed: one in a server, one to four in the simulator.
     pub writes_in_flight: usize,
+    /// What only a leader can do is asked of the leader where this server is none; else the host is told who leads.
+    pub forwarding: bool,
+    /// Proposals forwarded to the leader and not yet answered, in bytes; more is refused as overloaded.
+    pub forward_bytes: usize,
     /// Where to dial a member, in place of the address in the log.
     pub peer_addresses: std::collections::BTreeMap<crate::types::ServerId, String>,
 }
@@ -57,6 +61,8 @@ impl Default for Settings {
             log_bytes: 1 << 30,
             batch_bytes: 512 << 10,
             writes_in_flight: 1,
+            forwarding: true,
+            forward_bytes: 8 << 20,
             peer_addresses: std::collections::BTreeMap::new(),
         }
     }
@@ -82,6 +88,7 @@ impl Settings {
             ("uncommitted_bytes", self.uncommitted_bytes),
             ("queue_bytes", self.queue_bytes),
             ("connection_bytes", self.connection_bytes),
+            ("forward_bytes", self.forward_bytes),
         ] {
             if value < 4096 {
                 return Err(format!("{name} ({value}) must be at least 4096"));

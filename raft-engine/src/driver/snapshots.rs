@@ -288,7 +288,10 @@ impl Driver {
         self.storage.compact(id);
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some((file, receiving)) = group.snapshots.installing.take() else { return };
-        let covered = group.proposals.drain(..).map(|pending| pending.ticket).collect();
+        let mut covered = Vec::new();
+        while let Some(pending) = group.proposals.pop_front_if(|pending| pending.index <= meta.position.index) {
+            covered.push(pending.ticket);
+        }
         complete(id, covered, Outcome::Unknown(Unknown::LeadershipLost), &mut self.effects);
         group.delivery.is_restoring = true;
         self.effects.push(Effect::Restore { group: id, file, meta });

@@ -1,5 +1,5 @@
-//! What clients asked and how it ended: every request exactly once, "not applied" never in a log, and no linearizable read
-//! behind what was acknowledged before it began.
+//! What clients asked and how it ended: every request exactly once, "not applied" never in a log, no command committed
+//! twice, and no linearizable read behind what was acknowledged before it began.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,8 @@ struct Record {
     request: Request,
     ended: Option<Ended>,
     is_appended: bool,
+    /// Where a command was committed.
+    committed: Option<Index>,
 }
 
 /// All requests of a run, by tag.
@@ -84,7 +86,7 @@ impl History {
         if let Request::Propose { payload_crc } = request {
             self.commands.insert(payload_crc, tag);
         }
-        self.records.push(Record { group, server, epoch, request, ended: None, is_appended: false });
+        self.records.push(Record { group, server, epoch, request, ended: None, is_appended: false, committed: None });
         tag
     }
 
@@ -157,6 +159,18 @@ impl History {
         let record = &mut self.records[tag as usize];
         record.is_appended = true;
         if record.ended == Some(Ended::NotApplied) { Err(not_applied(tag)) } else { Ok(()) }
+    }
+
+    /// A command is committed: once, for nobody proposes it twice.
+    pub fn committed(&mut self, payload_crc: u32, index: Index) -> Result<(), Violation> {
+        let Some(&tag) = self.commands.get(&payload_crc) else { return Ok(()) };
+        match self.records[tag as usize].committed.replace(index) {
+            Some(before) if before != index => Err(Violation::new(
+                "a command is committed once",
+                format!("tag {tag} is committed at {before} and at {index}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The command's tag.

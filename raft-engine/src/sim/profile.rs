@@ -174,6 +174,8 @@ impl Profile {
     /// Drawn from a copy: seeds that were kept stay what they are.
     fn with_batches(mut self, mut rng: Rng) -> Self {
         self.settings.batch_bytes = rng.usize(4 << 10..512 << 10);
+        self.settings.forwarding = rng.u8(..8) != 0;
+        self.settings.forward_bytes = rng.usize(4 << 10..200_000);
         self
     }
 

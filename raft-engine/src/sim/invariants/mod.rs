@@ -220,7 +220,8 @@ impl Invariants {
         }
         changed.formed = self.note_first_entry(server, view)?;
         if before.is_none_or(|before| before.commit < view.commit) {
-            changed.committed = self.advance(server, before.map_or(0, |before| before.commit), view, configurations)?;
+            let from = before.map_or(0, |before| before.commit);
+            changed.committed = self.advance(server, from, view, configurations, history)?;
         }
         Ok(changed)
     }
@@ -273,6 +274,7 @@ impl Invariants {
         from: Index,
         view: &View,
         configurations: &[(Index, Arc<Configuration>)],
+        history: &mut History,
     ) -> Checked<u64> {
         let mut news = 0;
         for index in (from + 1).max(FIRST_INDEX + 1)..=view.commit {
@@ -288,6 +290,9 @@ impl Invariants {
             };
             if self.record.commit(server, index, id, view.term)? {
                 news += 1;
+                if id.kind == EntryKind::Command {
+                    history.committed(id.payload_crc, index)?;
+                }
                 // By a configuration that the committer knows: it may have gone through several in one step.
                 let holds = |other: ServerId| self.copies[at(other)].holds(index, id);
                 if !configurations.iter().any(|(_, configuration)| is_quorum(configuration, holds)) {

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use super::super::history::Request;
 use super::super::trace::Kind;
 use super::{Checked, Phase, What, World, group_id};
-use crate::driver::{Consistency, Event, Proposal, Ticket};
+use crate::driver::{Consistency, Event, Proposal, Role, Ticket};
 use crate::types::{Proposed, SessionKey};
+
+/// The origin of proposals made where the server does not lead.
+pub(super) const FORWARDED: u64 = 4;
 
 impl World {
     /// A client asks some server for something, and the next one is scheduled.
@@ -23,7 +26,7 @@ impl World {
             self.queue.after(Duration::from_micros(micros), What::Request);
         }
         let group = self.rng.usize(..self.profile.groups);
-        let likely = self.leaders[group].filter(|_| self.rng.u8(..8) != 0);
+        let likely = self.leaders[group].filter(|_| self.rng.u8(..8) > 2);
         let server = likely.unwrap_or_else(|| self.rng.usize(..self.profile.servers));
         match self.rng.u8(..64) {
             0 => self.ask_snapshot(server, group),
@@ -44,6 +47,9 @@ impl World {
         if !self.is_up(server, group) {
             return Ok(());
         }
+        let process = self.servers[server].process.as_ref();
+        let observed = process.and_then(|process| process.driver.observe(group_id(group)));
+        let origin = if observed.is_some_and(|it| it.role == Role::Leader) { 0 } else { FORWARDED };
         let mut proposals = Vec::with_capacity(count);
         let (mut first_tag, mut total) = (0, 0);
         for _ in 0..count {
@@ -54,7 +60,7 @@ impl World {
                 first_tag = tag;
             }
             total += proposed.payload.len() as u64;
-            proposals.push(Proposal { ticket: Ticket { origin: 0, tag }, proposed });
+            proposals.push(Proposal { ticket: Ticket { origin, tag }, proposed });
         }
         self.note(server, Kind::Propose, [count as u64, first_tag, group as u64 + 1, total]);
         self.feed(server, Event::Propose { group: group_id(group), proposals })

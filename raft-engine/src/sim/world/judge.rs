@@ -68,6 +68,12 @@ impl World {
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let suspicions = process.driver.observe_suspicions();
         self.coverage.suspicions += suspicions - std::mem::replace(&mut process.suspicions, suspicions);
+        let forwards = process.driver.observe_forwards();
+        let before = std::mem::replace(&mut process.forwards, forwards);
+        self.coverage.forwards_refused += forwards.refused - before.refused;
+        self.coverage.forwards_broken += forwards.broken - before.broken;
+        self.coverage.forwards_late += forwards.late - before.late;
+        self.coverage.forwarded_reads += forwards.reads - before.reads;
         let (longest, all) = process.driver.observe_queues();
         let limit = self.profile.settings.connection_bytes + (256 << 10);
         if longest > limit || all > limit * 4 * self.profile.servers {
@@ -226,6 +232,8 @@ impl World {
     pub(super) fn count_outcome(&mut self, ticket: Ticket, ended: Ended) {
         let Some(request) = self.history.request(ticket.tag) else { return };
         let coverage = &mut self.coverage;
+        let is_applied = matches!(ended, Ended::Applied(_));
+        coverage.forwards_applied += u64::from(ticket.origin == super::clients::FORWARDED && is_applied);
         let count = match (request, ended) {
             (Request::Propose { .. }, Ended::Applied(_)) => &mut coverage.proposals_applied,
             (Request::Propose { .. }, Ended::NotApplied) => &mut coverage.proposals_not_applied,

@@ -29,7 +29,7 @@ use super::profile::Profile;
 use super::queue::Queue;
 use super::shrink::Reduction;
 use super::trace::{Kind, Trace};
-use crate::driver::{ConnectionId, Driver, Event};
+use crate::driver::{ConnectionId, Driver, Event, ForwardCounts};
 use crate::types::{DiskWorkId, GroupId, Identity, Index, ServerId, Time};
 
 /// What is going to happen. A process is named by its server and epoch: what was meant for an earlier one is dropped.
@@ -107,6 +107,8 @@ struct Process {
     next_accepted: u64,
     /// Suspicions counted so far.
     suspicions: u64,
+    /// Forwards counted so far.
+    forwards: ForwardCounts,
     /// It dies within its next turn, after so many effects.
     dies_after: Option<usize>,
     /// A fault of its disk was injected: it may stop.

@@ -8,7 +8,7 @@ use super::super::host::{Host, State};
 use super::super::invariants::Violation;
 use super::super::trace::Kind;
 use super::{Checked, Process, What, World, group_id, server_id};
-use crate::driver::{Driver, Event, Me, MemberArgument, StartHow};
+use crate::driver::{Driver, Event, ForwardCounts, Me, MemberArgument, StartHow};
 use crate::types::{ClusterId, DiskWorkId, Time};
 
 impl Process {
@@ -61,6 +61,7 @@ impl World {
             is_sent_scheduled: false,
             next_accepted: 1,
             suspicions: 0,
+            forwards: ForwardCounts::default(),
             dies_after: None,
             may_stop: this.is_full,
         });
