@@ -140,6 +140,9 @@ static bool add_config(struct options *options, const char *argument) {
     if (slice_equal(key, slice_of("dispatch")) || slice_equal(key, slice_of("completions"))) {
         return wrong("--config cannot change what this program is built on", argument);
     }
+    if (slice_equal(key, slice_of("forwarding"))) {
+        options->is_forwarding = strcmp(equals + 1, "on") == 0;
+    }
     uint64_t *known = slice_equal(key, slice_of("max_entry_bytes")) ? &options->max_entry_bytes
                       : slice_equal(key, slice_of("queue_bytes"))   ? &options->queue_bytes
                                                                     : NULL;

@@ -26,6 +26,8 @@ struct options {
     /* The engine's settings of these names, which bound what a client may send and what goes into a batch. */
     uint64_t max_entry_bytes;
     uint64_t queue_bytes;
+    /* The engine's `forwarding`, here off unless it is set: any server answers any client. */
+    bool is_forwarding;
 };
 
 /* False if the program is not called as it must be; what is wrong is then on stderr. */

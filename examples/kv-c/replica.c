@@ -153,6 +153,10 @@ static enum replica_start configure(const struct options *options, raft_config *
     }
     status = raft_config_set(*config, "dispatch", "host", &error);
     const char *key = "dispatch";
+    /* Clients of Redis expect to be sent to the leader; whoever wants it otherwise says so. */
+    if (status == RAFT_OK) {
+        status = raft_config_set(*config, "forwarding", "off", &error);
+    }
     for (size_t at = 0; at < options->setting_count && status == RAFT_OK; at++) {
         key = options->settings[at].key;
         status = raft_config_set(*config, key, options->settings[at].value, &error);

@@ -127,6 +127,7 @@ static void on_stopped(void *user, const char *why) {
     }
     server->has_stopped = true;
     server->submission.leads = false;
+    server->submission.is_forwarding = false;
 }
 
 static void on_noticed(void *user, const char *message) {
@@ -411,6 +412,7 @@ static void init(struct server *server, const struct options *options) {
     size_t batch_bytes_max = queue_half_bytes < BATCH_BYTES_MAX ? queue_half_bytes : BATCH_BYTES_MAX;
     server->submission = (struct submission){.replica = &server->replica,
                                              .server = &server->view,
+                                             .is_forwarding = options->is_forwarding,
                                              .entry_bytes_max = (size_t)options->max_entry_bytes,
                                              .open_cost_bytes_max = queue_half_bytes,
                                              .batch_bytes_max = batch_bytes_max};

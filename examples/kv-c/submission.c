@@ -186,7 +186,7 @@ static void submit_session(struct submission *submission, struct request *reques
 }
 
 void submission_write(struct submission *submission, struct request *request, struct slice command) {
-    if (!submission->leads) {
+    if (!submission->leads && !submission->is_forwarding) {
         answer_not_leader(submission, request, submission->server->leader);
         return;
     }
@@ -211,7 +211,7 @@ void submission_write(struct submission *submission, struct request *request, st
 }
 
 void submission_read(struct submission *submission, struct request *request, struct slice command) {
-    if (!submission->leads) {
+    if (!submission->leads && !submission->is_forwarding) {
         answer_not_leader(submission, request, submission->server->leader);
         return;
     }
@@ -296,8 +296,10 @@ bool submission_fits_log(const struct submission *submission, struct slice comma
     case COMMAND_COUNT:
         return true;
     case COMMAND_GET:
-        /* The open writes cannot make the value longer by more than their own bytes. */
-        return submission_answer_bytes(submission, command) + submission->open_bytes + 1 <= RESULT_BYTES_MAX;
+        /* The open writes cannot make the value longer by more than their own bytes. Where another server leads, it may
+         * have grown unseen. */
+        return submission->leads &&
+               submission_answer_bytes(submission, command) + submission->open_bytes + 1 <= RESULT_BYTES_MAX;
     default:
         return false;
     }

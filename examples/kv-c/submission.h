@@ -17,6 +17,8 @@ struct submission {
     struct replica *replica;
     struct server_view *server;
     bool leads;
+    /* Where another server leads, the engine asks it. */
+    bool is_forwarding;
     size_t entry_bytes_max;
     size_t batch_bytes_max;
 

@@ -31,7 +31,7 @@ class Server:
         self._started = time.monotonic()
         self._replica = Replica(lambda notice: self._on_loop(self._noticed, notice))
         self._view = ServerView(options.cluster, options.id, tuple(options.members), refresh=self._refresh)
-        self._submission = Submission(self._replica, self._view, options.max_entry_bytes, options.queue_bytes)
+        self._submission = Submission(self._replica, self._view, options)
         self._connections: set[Connection] = set()
         self._client_ids = itertools.count(1)
         self._node: raft_engine.Node | None = None
@@ -130,7 +130,7 @@ class Server:
             complain(f"stopped: {notice.message}")
             self._view.stopped = self._view.stopped or notice.message
             self._has_stopped = True
-            self._submission.leads = False
+            self._submission.leads = self._submission.is_forwarding = False
             self._ended.set()
         elif notice.kind in (kind.REFUSED, kind.WARNING):
             complain(notice.message)

@@ -41,10 +41,13 @@ class Options:
     members: list[MemberView] = field(default_factory=list)
     # Where some members of a group that runs are dialled, to be added to it; with none, the members form it.
     contacts: list[str] = field(default_factory=list)
-    settings: dict[str, str] = field(default_factory=dict)  # for the engine, --peer among them as `peer.ID`
+    # For the engine, --peer among them as `peer.ID`. Clients of Redis expect to be sent to the leader.
+    settings: dict[str, str] = field(default_factory=lambda: {"forwarding": "off"})
     # The engine's settings of these names, which bound what a client may send and what goes into a batch.
     max_entry_bytes: int = 8 << 20
     queue_bytes: int = 16 << 20
+    # The engine's `forwarding`, here off unless it is set: any server answers any client.
+    is_forwarding: bool = False
 
 
 def _number(option: str, text: str) -> int:
@@ -89,6 +92,8 @@ def _add_config(options: Options, text: str) -> None:
         raise UsageError(f"--config cannot change what this program is built on: {text}")
     if key in ("max_entry_bytes", "queue_bytes"):
         setattr(options, key, _number(key, value))
+    if key == "forwarding":
+        options.is_forwarding = value == "on"
     options.settings[key] = value
 
 

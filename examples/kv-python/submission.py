@@ -15,6 +15,7 @@ import machine
 import resp
 from commands import ServerView, SessionPart, SessionUse
 from operation import Kind, Operation
+from options import Options
 from replica import Replica
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ class Request:
 class Submission:
     """The requests of all connections on their way through Raft."""
 
-    def __init__(self, replica: Replica, server: ServerView, entry_bytes_max: int, queue_bytes: int) -> None:
+    def __init__(self, replica: Replica, server: ServerView, options: Options) -> None:
+        queue_bytes = options.queue_bytes
         self.leads = False
+        self.is_forwarding = options.is_forwarding  # where another server leads, the engine asks it
         self.open_count = 0
         self._replica = replica
         self._server = server
-        self._entry_bytes_max = entry_bytes_max
+        self._entry_bytes_max = options.max_entry_bytes
         self._batch_bytes_max = min(BATCH_BYTES_MAX, queue_bytes // 2)
         self._group: raft_engine.AsyncGroup | None = None
         self._loop = asyncio.get_running_loop()
@@ -97,7 +100,7 @@ class Submission:
 
     def write(self, request: Request) -> None:
         """Takes a request to be proposed, or answers it with why not."""
-        if not self.leads:
+        if not self.leads and not self.is_forwarding:
             request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
             return
         length = len(request.command)
@@ -119,7 +122,7 @@ class Submission:
 
     def read(self, request: Request) -> None:
         """Takes a request to be read, or answers it with why not."""
-        if not self.leads:
+        if not self.leads and not self.is_forwarding:
             request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
             return
         self._gathering.append(request)
@@ -156,10 +159,10 @@ class Submission:
     def fits_log(self, command: bytes) -> bool:
         """Whether the result of a read is sure to be short enough for the log, whatever the open writes do.
 
-        They cannot make a value longer by more than their own bytes.
+        They cannot make a value longer by more than their own bytes; where another server leads, it may have grown unseen.
         """
         if command[0] == machine.GET:
-            return self.answer_bytes(command) + self._open_bytes + 1 <= machine.RESULT_BYTES_MAX
+            return self.leads and self.answer_bytes(command) + self._open_bytes + 1 <= machine.RESULT_BYTES_MAX
         return command[0] in (machine.EXISTS, machine.LENGTH, machine.COUNT)
 
     def look_up(self, request: Request) -> bytes:

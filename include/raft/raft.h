@@ -372,6 +372,8 @@ int32_t raft_config_new(const char *cluster,
  * | log_bytes             | 1073741824 | the length of all of them                                              |
  * | snapshot_log_bytes    | 268435456  | log behind the last snapshot that calls for the next one               |
  * | snapshot_bytes_per_second | 0      | how fast a snapshot goes to one peer at most; 0: no limit              |
+ * | forwarding            | on         | "on": where another server leads, it is asked; "off": it is only named |
+ * | forward_bytes         | 8388608    | proposals forwarded to the leader and not yet answered                 |
  * | plaintext             | loopback   | "loopback", or "anywhere" where only you can reach the network         |
  * | peer.ID               |            | "host:port": where to dial server ID, in place of its address          |
  *
@@ -678,7 +680,7 @@ typedef struct raft_completion {
     const uint8_t *result;
     /** Its length in bytes. */
     size_t result_length;
-    /** With RAFT_ERR_NOT_LEADER: who leads, or 0 if that is not known. */
+    /** With RAFT_ERR_NOT_LEADER: who leads, or 0 if that is not known. It was not reached, or not asked. */
     uint64_t leader;
     /** Zero. */
     uint64_t reserved[3];
@@ -940,9 +942,13 @@ typedef struct raft_item {
 /**
  * Proposes an array of items, as one batch and in this order, and returns without waiting for them.
  *
- * Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
- * Items that are not accepted have no completion: they are certainly not applied. That this server does not lead,
- * comes as a completion.
+ * Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly
+ * once, by `completed` or raft_group_poll. Items that are not accepted have no completion: they are certainly not
+ * applied.
+ *
+ * Where another server leads, it is asked, once: an item is applied on this server either way before it completes as
+ * applied. Where contact with the leader is lost meanwhile, the outcome is unknown (RAFT_ERR_UNKNOWN). With the setting
+ * `forwarding` off, or without contact, it completes as RAFT_ERR_NOT_LEADER.
  *
  * - `items`, `count`: borrowed for the call. A count of 0 does nothing.
  *
@@ -1119,8 +1125,9 @@ int32_t raft_group_propose_item_wait(raft_group *group,
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 /**
- * Covers every write that was acknowledged anywhere before the read began. Costs a round trip to a majority. Only
- * the leader can; elsewhere it ends as RAFT_ERR_NOT_LEADER.
+ * Covers every write that was acknowledged anywhere before the read began. Costs the leader a round trip to a
+ * majority, and another server one to the leader; with the setting `forwarding` off, or without contact with the leader,
+ * it ends there as RAFT_ERR_NOT_LEADER, and may be made again.
  */
 #define RAFT_READ_LINEARIZABLE 1
 

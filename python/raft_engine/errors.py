@@ -85,7 +85,7 @@ class NotApplied(RaftError):
 
 
 class NotLeader(NotApplied):
-    """This server does not lead."""
+    """This server does not lead, and did not reach the one that does, or was not to ask it (setting `forwarding`)."""
 
     retriable = True
 
@@ -165,7 +165,7 @@ class Unknown(RaftError):
 
 
 class LeadershipLost(Unknown):
-    """This server lost leadership before the entry was committed."""
+    """Leadership was lost before the entry was committed; or, where another server leads, contact with it."""
 
 
 class UnknownClosed(Unknown):

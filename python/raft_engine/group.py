@@ -71,7 +71,7 @@ class Group:
     # ---- Proposals ----
 
     def propose(self, data: Bytes, timeout: Optional[float] = None, *, key: Optional[SessionKey] = None) -> Applied:
-        """Proposes one entry, and waits until it is applied here.
+        """Proposes one entry, and waits until it is applied here. Where another server leads, it is asked, once.
 
         With the `key` of a session (`Session.next_key`) it is applied once, however often and wherever it is proposed, and
         every time that it ends as applied it has the first result. So what ended below `Unknown` may be proposed again with

@@ -16,9 +16,9 @@ class Cluster(NodeTest):
         self.machines = {}
         self.nodes = {member.id: self.start(member.id) for member in self.members}
 
-    def start(self, id):
+    def start(self, id, **settings):
         self.machines[id] = Journal()
-        return self.node(self.machines[id], id, self.members, election_timeout_ms=1000)
+        return self.node(self.machines[id], id, self.members, election_timeout_ms=1000, **settings)
 
     def lead(self):
         """The server that leads and can."""
@@ -43,10 +43,23 @@ class Cluster(NodeTest):
             self.assertEqual(self.machines[id].items, self.machines[1].items)
             self.assertEqual(node.status().members, tuple(self.members))
         follower = next(node for node in self.nodes.values() if node is not leader)
-        known = follower.wait_for_leader(SECONDS)
-        with self.assertRaises(raft_engine.NotLeader) as caught:
-            follower.propose(b"x", timeout=SECONDS)
-        self.assertEqual(caught.exception.leader, known)
+        follower.wait_for_leader(SECONDS)
+        applied = follower.propose(b"x", timeout=SECONDS)
+        self.assertEqual(applied.index, last.index + 1)
+        machine = next(self.machines[id] for id, node in self.nodes.items() if node is follower)
+        self.assertEqual(machine.items[-1], b"x", "it is applied where it was proposed")
+        self.assertGreaterEqual(follower.read(timeout=SECONDS), applied.index)
+
+    def test_a_follower_that_does_not_forward_says_who_leads(self):
+        leader = self.lead()
+        id, follower = next((id, node) for id, node in self.nodes.items() if node is not leader)
+        follower.close()
+        self.nodes[id] = self.start(id, forwarding="off")
+        known = self.nodes[id].wait_for_leader(SECONDS)
+        for request in (lambda: self.nodes[id].propose(b"x", timeout=SECONDS), lambda: self.nodes[id].read(timeout=SECONDS)):
+            with self.assertRaises(raft_engine.NotLeader) as caught:
+                request()
+            self.assertEqual(caught.exception.leader, known)
 
     def test_a_new_leader_follows_and_nothing_is_lost(self):
         leader = self.lead()

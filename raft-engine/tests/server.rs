@@ -345,15 +345,20 @@ fn story(dispatch: Dispatch, backend: &str) {
     assert_eq!(number(&reply), 20);
     let failed = leader.group().query(Bytes::from_static(b"bad"), Consistency::Stale, BOUND);
     assert_eq!(failed, Err(CallError::NotApplied(NotApplied::Failed("a bad query".into()))));
-    let refused = follower.group().propose_wait(Bytes::from_static(b"no"), BOUND).unwrap_err();
-    assert_eq!(refused.leader(), Some(ServerId(leader.id)));
+    // A follower asks the leader, and has applied what it says is applied.
+    for at in [20, 21] {
+        items.push(format!("item {at}"));
+        let applied = follower.group().propose_wait(Bytes::from(items[at].clone()), BOUND).unwrap();
+        assert_eq!((number(&applied.result), follower.seen.items().len()), (at as u64 + 1, at + 1));
+        assert!(follower.group().read(Consistency::Linearizable, BOUND).unwrap() >= applied.index);
+    }
     let status = leader.group().status().unwrap();
     let context = &status.configuration.unwrap().member(ServerId(leader.id)).unwrap().context.clone();
     assert_eq!(context, format!("client {}", leader.id).as_bytes());
 
     let place = cluster.nodes.iter().position(Node::is_leader).unwrap();
     cluster.nodes[place].stop();
-    for at in 20..40 {
+    for at in 22..40 {
         items.push(format!("item {at}"));
         cluster.propose(&items[at]);
     }
@@ -486,6 +491,75 @@ fn every_proposal_completes_once_also_when_the_server_closes_under_it() {
         assert!(node.server().status().is_closed);
         node.server().close().unwrap();
         cluster.nodes[0].stop();
+    }
+}
+
+#[test]
+fn a_follower_that_does_not_forward_says_who_leads() {
+    let cluster = Cluster::new(3, Dispatch::Threaded, &[("forwarding", "off")]);
+    cluster.propose("first");
+    let leader = cluster.leader();
+    let follower = cluster.nodes.iter().find(|node| !node.is_leader()).unwrap();
+    until("the follower knows its leader", || {
+        follower.group().status().is_some_and(|status| status.leader == Some(ServerId(leader.id)))
+    });
+    let refused = follower.group().propose_wait(Bytes::from_static(b"no"), BOUND).unwrap_err();
+    assert_eq!(refused.leader(), Some(ServerId(leader.id)));
+    let refused = follower.group().read(Consistency::Linearizable, BOUND).unwrap_err();
+    assert_eq!(refused.leader(), Some(ServerId(leader.id)));
+}
+
+/// The leader goes while a follower keeps forwarding: every proposal ends once, as what it says, and none is there twice.
+#[test]
+fn forwards_that_are_open_when_the_leader_goes_end_once_and_as_they_say() {
+    let mut cluster = Cluster::new(3, Dispatch::Threaded, &[]);
+    cluster.propose("first");
+    let gone = cluster.nodes.iter().position(Node::is_leader).unwrap();
+    let seen = cluster.nodes[(gone + 1) % 3].seen.clone();
+    let group = cluster.nodes[(gone + 1) % 3].group().clone();
+    until("the follower is served", || group.read(Consistency::Linearizable, BOUND).is_ok());
+    let submit = {
+        let seen = seen.clone();
+        thread::spawn(move || {
+            let mut accepted = Vec::new();
+            let is_through = |state: &mut SeenState| {
+                state.completions.iter().any(|end| end.outcome != Outcome::Applied)
+                    && state.completions.last().is_some_and(|end| end.outcome == Outcome::Applied)
+            };
+            let start = now();
+            while !is_through(&mut seen.state.lock().unwrap()) {
+                assert!(start.elapsed() < BOUND, "not in time: forwards that were lost, and another that is applied");
+                let batch = items(accepted.len() as u64, 20);
+                let tags: Vec<u64> = batch.iter().map(|item| item.tag).collect();
+                match group.propose(batch) {
+                    Ok(()) => accepted.extend(tags),
+                    Err(refused) => assert!(matches!(refused, Refused::Full { .. }), "{refused}"),
+                }
+                let before = accepted.len();
+                seen.wait("some ends", |state| state.completions.len() + 400 >= before);
+            }
+            accepted
+        })
+    };
+    seen.wait("forwards are applied", |state| state.completions.iter().any(|end| end.outcome == Outcome::Applied));
+    cluster.nodes[gone].stop();
+    let accepted = submit.join().unwrap();
+    seen.wait("every end", |state| state.completions.len() == accepted.len());
+    cluster.propose("last");
+    seen.wait("the last", |state| state.items.last().is_some_and(|item| item == b"last"));
+    let state = seen.state.lock().unwrap();
+    check_once(&accepted, &state.completions);
+    let times: BTreeMap<&[u8], usize> = state.items.iter().fold(BTreeMap::new(), |mut times, item| {
+        *times.entry(item.as_slice()).or_default() += 1;
+        times
+    });
+    for end in &state.completions {
+        let times = times.get(end.tag.to_string().as_bytes()).copied().unwrap_or(0);
+        match end.outcome {
+            Outcome::Applied => assert_eq!(times, 1, "{end:?}"),
+            Outcome::NotApplied(_) => assert_eq!(times, 0, "{end:?}"),
+            _ => assert!(times <= 1, "{end:?}"),
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub unsafe extern "C" fn raft_config_new(
 /// | log_bytes             | 1073741824 | the length of all of them                                              |
 /// | snapshot_log_bytes    | 268435456  | log behind the last snapshot that calls for the next one               |
 /// | snapshot_bytes_per_second | 0      | how fast a snapshot goes to one peer at most; 0: no limit              |
+/// | forwarding            | on         | "on": where another server leads, it is asked; "off": it is only named |
+/// | forward_bytes         | 8388608    | proposals forwarded to the leader and not yet answered                 |
 /// | plaintext             | loopback   | "loopback", or "anywhere" where only you can reach the network         |
 /// | peer.ID               |            | "host:port": where to dial server ID, in place of its address          |
 ///

@@ -38,9 +38,13 @@ pub struct raft_item {
 
 /// Proposes an array of items, as one batch and in this order, and returns without waiting for them.
 ///
-/// Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly once, by `completed` or raft_group_poll.
-/// Items that are not accepted have no completion: they are certainly not applied. That this server does not lead,
-/// comes as a completion.
+/// Items of sessions and others may be mixed. All of them are accepted or none. Each accepted one completes exactly
+/// once, by `completed` or raft_group_poll. Items that are not accepted have no completion: they are certainly not
+/// applied.
+///
+/// Where another server leads, it is asked, once: an item is applied on this server either way before it completes as
+/// applied. Where contact with the leader is lost meanwhile, the outcome is unknown (RAFT_ERR_UNKNOWN). With the setting
+/// `forwarding` off, or without contact, it completes as RAFT_ERR_NOT_LEADER.
 ///
 /// - `items`, `count`: borrowed for the call. A count of 0 does nothing.
 ///

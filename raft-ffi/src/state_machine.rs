@@ -234,7 +234,7 @@ pub struct raft_completion {
     pub result: *const u8,
     /// Its length in bytes.
     pub result_length: usize,
-    /// With RAFT_ERR_NOT_LEADER: who leads, or 0 if that is not known.
+    /// With RAFT_ERR_NOT_LEADER: who leads, or 0 if that is not known. It was not reached, or not asked.
     pub leader: u64,
     /// Zero.
     pub reserved: [u64; 3],

@@ -29,7 +29,7 @@ pub enum Outcome {
 /// Why a request's outcome is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unknown {
-    /// Leadership was lost before the entry was committed.
+    /// Leadership was lost before the entry was committed; or, where the leader had been asked, contact with it.
     LeadershipLost,
     /// The server was closed before the entry was applied.
     Closed,

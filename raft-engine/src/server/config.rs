@@ -81,7 +81,7 @@ pub struct Config {
 }
 
 /// The names that [`Config::set`] knows, but for `peer.ID`.
-pub(super) const NAMES: [&str; 15] = [
+pub(super) const NAMES: [&str; 17] = [
     "election_timeout_ms",
     "heartbeat_ms",
     "disk_stall_timeout_ms",
@@ -95,6 +95,8 @@ pub(super) const NAMES: [&str; 15] = [
     "snapshot_log_bytes",
     "snapshot_bytes_per_second",
     "log_bytes",
+    "forwarding",
+    "forward_bytes",
     "disk_backend",
     "plaintext",
 ];
@@ -123,8 +125,9 @@ impl Config {
     /// Sets one engine setting by name, as an operator writes it: `election_timeout_ms`, `heartbeat_ms`,
     /// `disk_stall_timeout_ms`, `max_entry_bytes`, `in_flight_bytes`, `uncommitted_bytes`, `queue_bytes`,
     /// `cache_bytes`, `connection_bytes`, `segment_bytes`, `snapshot_log_bytes`, `snapshot_bytes_per_second`
-    /// (0: no limit), `log_bytes`, `disk_backend` (`auto`, `aio`, `thread`), `plaintext` (`loopback`, `anywhere`), and
-    /// `peer.ID` with `HOST:PORT` for where to dial member ID (for the own id, what peers are told).
+    /// (0: no limit), `log_bytes`, `forwarding` (`on`, `off`), `forward_bytes`, `disk_backend` (`auto`, `aio`, `thread`),
+    /// `plaintext` (`loopback`, `anywhere`), and `peer.ID` with `HOST:PORT` for where to dial member ID (for the own id,
+    /// what peers are told).
     ///
     /// # Errors
     /// Unknown name, or a value that is none; the configuration is unchanged then. Whether the settings fit each other
@@ -148,6 +151,14 @@ impl Config {
                     value.parse().map_err(|_| bad(key, value, "a number of bytes, or 0"))?;
             }
             "log_bytes" => settings.log_bytes = positive(key, value)?,
+            "forwarding" => {
+                settings.forwarding = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(bad(key, value, "on or off")),
+                }
+            }
+            "forward_bytes" => settings.forward_bytes = size(key, value)?,
             "disk_backend" => {
                 self.disk = match value {
                     "auto" => DiskBackend::Auto,
@@ -273,6 +284,7 @@ mod tests {
             let value = match name {
                 "disk_backend" => "auto",
                 "plaintext" => "anywhere",
+                "forwarding" => "off",
                 _ => "4096",
             };
             config().set(name, value).unwrap();

@@ -143,7 +143,7 @@ pub enum CallError {
     NotApplied(NotApplied),
     /// May or may not be applied.
     #[error("unknown: {}", match .0 {
-        Unknown::LeadershipLost => "leadership was lost before the entry was committed",
+        Unknown::LeadershipLost => "leadership, or contact with the leader, was lost before the entry was applied",
         Unknown::Closed => "the server was closed",
         Unknown::Stopped => "the group stopped",
         Unknown::TimedOut => "the wait timed out",

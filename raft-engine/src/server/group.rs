@@ -63,7 +63,8 @@ impl Group {
     }
 
     /// Submits a batch. Each item completes exactly once, by callback or poll, also at close. Never blocks; may be
-    /// called from a callback. An empty batch does nothing.
+    /// called from a callback. An empty batch does nothing. Where another server leads, it is asked once, unless the
+    /// setting `forwarding` is off; an item is applied here either way before it completes as applied.
     ///
     /// # Errors
     /// Nothing of the batch was taken: certainly not applied, and no completion comes.

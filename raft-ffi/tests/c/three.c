@@ -4,11 +4,13 @@
 static raft_server *servers[4];
 static raft_group *groups[4];
 static journal journals[4];
+static bool is_forwarding = true;
 
 static void start(uint64_t id) {
     raft_config *config = config_of(id);
     OK(raft_config_set(config, "max_entry_bytes", "4096", &error));
     OK(raft_config_set(config, "uncommitted_bytes", "65536", &error));
+    OK(raft_config_set(config, "forwarding", is_forwarding ? "on" : "off", &error));
     journal_init(&journals[id]);
     OK(raft_server_open(config, &servers[id], &error));
     raft_config_free(config);
@@ -53,6 +55,23 @@ int main(void) {
     uint64_t follower = leader % 3 + 1;
     WAIT(&journals[follower], journals[follower].leader == leader);
 
+    /* What a follower is asked, it asks the leader; and it has applied what it says is applied. */
+    raft_result *result = NULL;
+    OK(raft_group_propose_wait(groups[follower], (const uint8_t *)"zero ", 5, -1, &result, &error));
+    CHECK(raft_result_index(result) > 0);
+    raft_result_free(result);
+    CHECK(strcmp(journals[follower].text, "zero ") == 0);
+    OK(raft_group_read(groups[follower], RAFT_READ_LINEARIZABLE, 0, -1, NULL, &error));
+
+    /* With forwarding off, it says who leads. */
+    uint64_t other = 6 - leader - follower;
+    stop(other);
+    is_forwarding = false;
+    start(other);
+    is_forwarding = true;
+    WAIT(&journals[other], journals[other].leader != 0);
+    leader = find_leader();
+    follower = other;
     raft_item item = {.tag = 5, .data = (const uint8_t *)"lost", .length = 4};
     OK(raft_group_propose(groups[follower], &item, 1, &error));
     WAIT(&journals[follower], journals[follower].completed == 1);
@@ -62,7 +81,6 @@ int main(void) {
     CHECK(refused->result_length > 0);
 
     raft_error *failure = NULL;
-    raft_result *result = NULL;
     CHECK(raft_group_propose_wait(groups[follower], item.data, 4, -1, &result, &failure) == RAFT_ERR_NOT_LEADER);
     CHECK(raft_error_leader(failure) == leader);
     CHECK(raft_error_outcome(failure) == RAFT_OUTCOME_NOT_APPLIED);
@@ -74,7 +92,7 @@ int main(void) {
     uint64_t index = propose_text(groups[leader], "one ");
     const uint8_t *text = (const uint8_t *)"text";
     OK(raft_group_query(groups[follower], RAFT_READ_AT_LEAST, index, text, 4, -1, &result, &error));
-    CHECK(raft_result_length(result) == 4 && memcmp(raft_result_data(result), "one ", 4) == 0);
+    CHECK(raft_result_length(result) == 9 && memcmp(raft_result_data(result), "zero one ", 9) == 0);
     raft_result_free(result);
     raft_members *members = NULL;
     OK(raft_group_members(groups[follower], &members, &error));
@@ -93,7 +111,7 @@ int main(void) {
     OK(raft_group_read(groups[leader], RAFT_READ_AT_LEAST, index, -1, NULL, &error));
     for (uint64_t id = 1; id <= 3; id++) {
         OK(raft_group_read(groups[id], RAFT_READ_AT_LEAST, index, -1, NULL, &error));
-        CHECK(strcmp(journals[id].text, "one two three") == 0);
+        CHECK(strcmp(journals[id].text, "zero one two three") == 0);
     }
 
     /* A leader without a majority answers everything when it closes: nobody waits for ever. */
