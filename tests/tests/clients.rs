@@ -205,6 +205,26 @@ fn any_language_takes_over_from_any_other() {
     panic!("only {led:?} ever led");
 }
 
+/// Where servers forward, each answers every client by itself, and all see what any of them answered.
+#[test]
+fn servers_that_forward_answer_every_client() {
+    let setup = Setup::new(&[Program::C, Program::Python, Program::C]).with("forwarding", "on");
+    let mut cluster = Cluster::start(setup);
+    cluster.leader();
+    let addresses = cluster.client_addresses();
+    let mut clients: Vec<_> = addresses.iter().map(|&at| Connection::open(at).expect("a server")).collect();
+    for round in 1..=60 {
+        let writer = round % clients.len();
+        let count = clients[writer].call(&["INCR", "count"]).expect("an answer");
+        assert_eq!(count, Value::Integer(i64::try_from(round).expect("few rounds")), "written at {writer}");
+        for reader in &mut clients {
+            let seen = reader.call(&["GET", "count"]).expect("an answer");
+            assert_eq!(seen.text(), Some(round.to_string().as_str()));
+        }
+    }
+    cluster.terminate_all();
+}
+
 /// Requests sent in one go are answered in order, and each sees those before it.
 #[test]
 fn a_pipeline_is_answered_in_order() {

@@ -17,12 +17,13 @@ fn number_from(variable: &str, usual: u64) -> u64 {
 
 /// Kills random servers, the leader as often as not, sometimes a majority and sometimes all at once, and starts them
 /// again, while clients go on. Logs and segments are kept small, so that snapshots and recycling are under way as well.
-fn kill_under_load(programs: &[Program], disk_backend: &str) {
+fn kill_under_load(programs: &[Program], disk_backend: &str, forwarding: &str) {
     let kills = number_from("RAFT_TEST_KILLS", 20);
     let seed = number_from("RAFT_TEST_SEED", 1);
     let mut random = fastrand::Rng::with_seed(seed);
     let setup = Setup::new(programs)
         .with("disk_backend", disk_backend)
+        .with("forwarding", forwarding)
         .with("segment_bytes", 4 << 20)
         .with("snapshot_log_bytes", 2 << 20)
         .with("log_bytes", 64 << 20);
@@ -90,22 +91,28 @@ fn kill_under_load(programs: &[Program], disk_backend: &str) {
 
 #[test]
 fn kills_lose_nothing_with_asynchronous_writes() {
-    kill_under_load(&[Program::C; 3], "aio");
+    kill_under_load(&[Program::C; 3], "aio", "off");
 }
 
 #[test]
 fn kills_lose_nothing_with_a_disk_thread() {
-    kill_under_load(&[Program::C; 3], "thread");
+    kill_under_load(&[Program::C; 3], "thread", "off");
+}
+
+/// Clients stay where they are: whatever leads, and whoever is killed, their server asks on their behalf.
+#[test]
+fn kills_lose_nothing_where_any_server_answers() {
+    kill_under_load(&[Program::C, Program::C, Program::Python], "auto", "on");
 }
 
 #[test]
 fn kills_lose_nothing_in_a_mixed_group() {
-    kill_under_load(&[Program::C, Program::C, Program::Python], "auto");
+    kill_under_load(&[Program::C, Program::C, Program::Python], "auto", "off");
 }
 
 #[test]
 fn kills_lose_nothing_in_python() {
-    kill_under_load(&[Program::Python; 3], "auto");
+    kill_under_load(&[Program::Python; 3], "auto", "off");
 }
 
 /// A leader that wakes after its successor was elected must not answer from its old state: reads lie before it, asked
