@@ -41,7 +41,7 @@ bench: ## Measures against the floor; ARGS go to bench/run.py
 	@$(MAKE) --no-print-directory -C bench run ARGS="$(ARGS)"
 
 kills: examples python ## KILLS=200 SIGKILLs of random servers under load, with each disk back end
-	RAFT_TEST_KILLS=$(KILLS) RAFT_TEST_PAUSES=50 $(CARGO) test $(CHECKED) -p raft-tests --features processes --test kills -- \
+	RAFT_TEST_KILLS=$(KILLS) RAFT_TEST_PAUSES=50 RAFT_TEST_LEADER_KILLS=100 $(CARGO) test $(CHECKED) -p raft-tests --features processes --test kills -- \
 	    --test-threads=1 --nocapture
 
 mutants: ## Breaks one rule at a time and sees that it is caught; goes on where it stopped; SHARD=i/n takes a part

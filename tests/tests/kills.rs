@@ -1,8 +1,11 @@
 //! Servers are killed with SIGKILL under load: no acknowledged write is lost, clients see only linearizable values, and
 //! all replicas are equal in the end. `RAFT_TEST_KILLS` says how many kills a test does (20), `RAFT_TEST_SEED` which.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use raft_tests::cluster::{Cluster, Program, Setup, poll};
-use raft_tests::resp::{Connection, Value};
+use raft_tests::resp::{Client, Connection, Outcome, Value};
 use raft_tests::workload::Workload;
 use rustix::process::Signal;
 
@@ -156,6 +159,64 @@ fn a_paused_leader_answers_no_stale_read() {
     }
     println!("{refused} reads were refused, none was stale");
     cluster.wait_equal();
+    cluster.terminate_all();
+}
+
+/// Increments of one session, each tried again at any server until it has an answer, count once each, however often the
+/// leader is killed under them. `RAFT_TEST_LEADER_KILLS` says how often (10).
+#[test]
+fn increments_in_a_session_are_exact_through_kills_of_the_leader() {
+    let mut cluster =
+        Cluster::start(Setup::new(&[Program::C, Program::Python, Program::C]).with("election_timeout_ms", 300));
+    let addresses = cluster.client_addresses();
+    let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let client = {
+        let (count, stop) = (Arc::clone(&count), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut client = Client::new(addresses, 0);
+            let session = poll("a session", || match client.call(&["RAFT.SESSION", "OPEN"]) {
+                Outcome::Done(Value::Integer(session)) => Some(session.to_string()),
+                _ => None,
+            });
+            let mut retries = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let sequence = count.load(Ordering::Relaxed) + 1;
+                let request = ["RAFT.SESSION", &session, &sequence.to_string(), "INCR", "count"];
+                let answer = poll("an answer", || match client.call(&request) {
+                    Outcome::Done(value) => Some(value),
+                    _ => {
+                        retries += 1;
+                        None
+                    }
+                });
+                assert_eq!(answer, Value::Integer(i64::try_from(sequence).expect("small")));
+                count.store(sequence, Ordering::Relaxed);
+            }
+            retries
+        })
+    };
+    let wait_progress = || {
+        let begun = count.load(Ordering::Relaxed);
+        poll("the count to go on", || {
+            (count.load(Ordering::Relaxed) >= begun + 20 || client.is_finished()).then_some(())
+        });
+    };
+    let kills = number_from("RAFT_TEST_LEADER_KILLS", 10);
+    for _ in 0..kills {
+        wait_progress();
+        let leader = cluster.leader();
+        cluster.kill(leader);
+        wait_progress();
+        cluster.restart(leader);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let retries = client.join().expect("a client that met nothing forbidden");
+    let count = count.load(Ordering::Relaxed);
+    cluster.wait_equal();
+    let leader = cluster.leader();
+    let told = open(&cluster, leader).call(&["GET", "count"]).expect("an answer");
+    assert_eq!(told.text(), Some(count.to_string().as_str()));
+    println!("{kills} kills of the leader: {count} increments, {retries} tried again, each counted once");
     cluster.terminate_all();
 }
 
