@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test"
-SIMULATOR_SEEDS = 2000
+SIMULATOR_SEEDS = 5000
 EXHAUSTIVE_STATES = 1_500_000
 CHECKED = ["--profile", "checked"]
 CARGO = os.environ.get("CARGO", "cargo")
