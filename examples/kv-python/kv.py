@@ -81,7 +81,8 @@ class Server:
             state_machine=self._replica,
             members=None if options.contacts else members,
             join=options.contacts or None,
-            settings=options.settings,
+            # Clients of Redis expect to be sent to the leader; whoever wants it otherwise says so.
+            settings={"forwarding": "off", **options.settings},
         )
 
     def _connect(self) -> asyncio.Protocol:

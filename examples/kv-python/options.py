@@ -41,8 +41,7 @@ class Options:
     members: list[MemberView] = field(default_factory=list)
     # Where some members of a group that runs are dialled, to be added to it; with none, the members form it.
     contacts: list[str] = field(default_factory=list)
-    # For the engine, --peer among them as `peer.ID`. Clients of Redis expect to be sent to the leader.
-    settings: dict[str, str] = field(default_factory=lambda: {"forwarding": "off"})
+    settings: dict[str, str] = field(default_factory=dict)  # for the engine, --peer among them as `peer.ID`
     # The engine's settings of these names, which bound what a client may send and what goes into a batch.
     max_entry_bytes: int = 8 << 20
     queue_bytes: int = 16 << 20
