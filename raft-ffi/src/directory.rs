@@ -105,17 +105,18 @@ pub unsafe extern "C" fn raft_directory_inspect(
     unsafe { entry(error, body) }
 }
 
-/// Recovers a group whose majority is gone for good, from this directory alone: its server becomes the only member of the
-/// group, and leads when it is started. Everything in its log is kept and becomes committed; what it does not have is
-/// lost. The group has a new lineage from then on: nobody of the old group can ever take part in it, but as a new server
-/// under a new id. Other groups in the directory are left alone. The log says what was done.
+/// Recovers a group whose majority is gone for good, from this directory alone: its server becomes the only member of
+/// the group, and leads when it is started. Everything in its log is kept and becomes committed; what it does not have
+/// is lost. The group has a new lineage from then on: nobody of the old group can ever take part in it, but as a new
+/// server under a new id. Other groups in the directory are left alone. The log says what was done.
 ///
-/// Read raft_directory_risk first, and docs/operations.md: it says which server to choose, and what to do with the others.
+/// Read raft_directory_risk first, and docs/operations.md: it says which server to choose, and what to do with the
+/// others.
 ///
 /// - `directory`, `cluster`: NUL-terminated, borrowed for the call.
 /// - `cluster`, `server`: whose directory it must be.
-/// - `last_term`, `last_index`: the last entry of the log, as raft_directory_inspect told it: the caller has compared the
-///   servers that are left.
+/// - `last_term`, `last_index`: the last entry of the log, as raft_directory_inspect told it: the caller has compared
+///   the servers that are left.
 ///
 /// If the power fails meanwhile, the group is as it was, or recovered; raft_directory_inspect tells which.
 ///
