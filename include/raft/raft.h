@@ -242,8 +242,8 @@ const char *raft_library_version_text(void);
 #define RAFT_ERR_CANCELLED (-31)
 
 /**
- * The session expired, was ended, or never was. The command was not applied now; while there was the session it may have
- * been. Nothing more can be asked in that session.
+ * The session expired, was ended, or never was. The command was not applied now; while there was the session it may
+ * have been. Nothing more can be asked in that session.
  */
 #define RAFT_ERR_SESSION_EXPIRED (-32)
 
@@ -932,7 +932,8 @@ typedef struct raft_item {
     /** Which of the session's commands it is. The same command has the same number whenever it is proposed again. */
     uint64_t sequence;
     /**
-     * The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0: any.
+     * The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0:
+     * any.
      */
     uint64_t lowest_outstanding;
     /** Zero. */
@@ -1126,8 +1127,8 @@ int32_t raft_group_propose_item_wait(raft_group *group,
 
 /**
  * Covers every write that was acknowledged anywhere before the read began. Costs the leader a round trip to a
- * majority, and another server one to the leader; with the setting `forwarding` off, or without contact with the leader,
- * it ends there as RAFT_ERR_NOT_LEADER, and may be made again.
+ * majority, and another server one to the leader; with the setting `forwarding` off, or without contact with the
+ * leader, it ends there as RAFT_ERR_NOT_LEADER, and may be made again.
  */
 #define RAFT_READ_LINEARIZABLE 1
 

@@ -70,8 +70,8 @@ pub const RAFT_ERR_INVALID: i32 = -29;
 pub const RAFT_ERR_GIVEN_UP: i32 = -30;
 /// The request was cancelled, and nothing is left of it.
 pub const RAFT_ERR_CANCELLED: i32 = -31;
-/// The session expired, was ended, or never was. The command was not applied now; while there was the session it may have
-/// been. Nothing more can be asked in that session.
+/// The session expired, was ended, or never was. The command was not applied now; while there was the session it may
+/// have been. Nothing more can be asked in that session.
 pub const RAFT_ERR_SESSION_EXPIRED: i32 = -32;
 /// The command of the session was applied before, or its client said since that it needs no answer; what the answer was
 /// is not kept any more.

@@ -30,7 +30,8 @@ pub struct raft_item {
     pub session: u64,
     /// Which of the session's commands it is. The same command has the same number whenever it is proposed again.
     pub sequence: u64,
-    /// The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0: any.
+    /// The lowest sequence of the session that may still be proposed again: answers of those below are forgotten. 0:
+    /// any.
     pub lowest_outstanding: u64,
     /// Zero.
     pub reserved: [u64; 2],

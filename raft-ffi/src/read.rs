@@ -10,8 +10,8 @@ use crate::live::{self, LiveGroup};
 use crate::propose::{copy, not_applied, raft_result};
 
 /// Covers every write that was acknowledged anywhere before the read began. Costs the leader a round trip to a
-/// majority, and another server one to the leader; with the setting `forwarding` off, or without contact with the leader,
-/// it ends there as RAFT_ERR_NOT_LEADER, and may be made again.
+/// majority, and another server one to the leader; with the setting `forwarding` off, or without contact with the
+/// leader, it ends there as RAFT_ERR_NOT_LEADER, and may be made again.
 pub const RAFT_READ_LINEARIZABLE: u32 = 1;
 /// Covers at least the index given, on this server, waiting for it if need be: what a completion named (read your
 /// writes), or an earlier read (never backwards).
