@@ -21,6 +21,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (5523, "the judge took a leadership that a slow stream ended, long after faults, for none at all"),
     (121, "the judge wanted a server that was removed to answer a read for ever out of its reach"),
     (1414, "whoever its own log removes did not stand, and only it could tell the voters who were left"),
+    (2627, "a joiner that led was not answered by whoever it had dialled before it knew where it is dialled itself"),
     (4474, "the judge wanted a group formed with a server that is wiped and rightly refused"),
 ];
 

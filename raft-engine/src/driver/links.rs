@@ -60,6 +60,8 @@ pub(super) struct Stream {
     dial_deadline: Time,
     /// When what was dialled stood.
     dialled_at: Option<Time>,
+    /// Where we said that we are dialled.
+    said_address: String,
     /// What the peer said of its groups.
     pub(super) lineages: BTreeMap<GroupId, Lineage>,
 }
@@ -230,6 +232,19 @@ impl Driver {
         Local { address: self.own_address().unwrap_or_default(), ..local }
     }
 
+    /// Where others dial this server may be known only since it dialled them, or have changed: it dials them again, and
+    /// says so. Whoever has not heard of this server yet, and is spoken to, could not answer otherwise.
+    fn say_where_we_are(&mut self) {
+        let Some(address) = self.own_address() else { return };
+        let is_outdated = |stream: &Stream| {
+            let is_dialled = matches!(stream.dialled, Some((_, Purpose::Messages)));
+            is_dialled && stream.connection.is_some() && stream.said_address != address
+        };
+        let outdated = self.links.streams.iter().filter(|(_, stream)| is_outdated(stream));
+        let outdated: Vec<_> = outdated.map(|(&id, _)| id).collect();
+        outdated.into_iter().for_each(|id| self.close(id));
+    }
+
     /// Where others dial this server, as its operator or a configuration says.
     fn own_address(&self) -> Option<String> {
         let own = self.me.id;
@@ -256,6 +271,7 @@ impl Driver {
         }
         if std::mem::take(&mut self.links.are_stale) {
             self.choose_links();
+            self.say_where_we_are();
         }
         for at in 0..self.links.contacts.len() {
             let contact = &self.links.contacts[at];
@@ -301,6 +317,7 @@ impl Driver {
             dialled: Some((to, purpose)),
             dial_deadline: now + self.limits().handshake_timeout,
             dialled_at: None,
+            said_address: String::new(),
             lineages: BTreeMap::new(),
         };
         self.links.streams.insert(connection, stream);
@@ -312,6 +329,7 @@ impl Driver {
         let (local, limits) = (self.local(), self.limits());
         let Some(stream) = self.links.streams.get_mut(&id) else { return };
         if let Some((to, purpose)) = stream.dialled {
+            stream.said_address.clone_from(&local.address);
             stream.connection = Some(Connection::dial(local, to, purpose, limits, now));
             stream.dialled_at = Some(now);
         }
@@ -327,6 +345,7 @@ impl Driver {
             dialled: None,
             dial_deadline: Time::NEVER,
             dialled_at: None,
+            said_address: String::new(),
             lineages: BTreeMap::new(),
         };
         self.links.streams.insert(id, stream);
@@ -556,8 +575,9 @@ impl Driver {
             }
             link.dialled = Some(id);
         } else if let Some(address) = &peer.address
-            && !self.links.peers.contains_key(&peer.id)
+            && !self.groups.values().any(|group| group.identity_of(peer.id).is_some())
         {
+            // Where a configuration names it, that one tells.
             self.know_peer(peer.id, address);
         }
         true
