@@ -2,14 +2,13 @@
 
 use std::ffi::c_char;
 
-use raft_engine::server::{MemberChange, MemberRole};
+use raft_engine::server::{Group, MemberChange, MemberRole};
 use raft_engine::types::ServerId;
 
-use crate::call::{argument, array, entry, patience, refuse_in_callback, store, text, timeout};
+use crate::call::{argument, array, patience, text, timeout};
 use crate::error::{Failure, raft_error};
 use crate::group::{self, raft_group, raft_settings};
-use crate::live;
-use crate::propose::not_applied;
+use crate::request::{submit, wait, wait_for_number};
 use crate::start::{MAX_MEMBERS, context};
 
 /// A new server joins, under an id above all that the group ever used. Fields: `id`, `address`; `role` (0 is
@@ -80,20 +79,13 @@ pub unsafe extern "C" fn raft_group_change_members(
     out: *mut u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        // SAFETY: `out` is as the header asks.
-        unsafe { store(out, 0) };
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_change_members")?;
+    let ask = |group: &Group| {
         // SAFETY: the changes are as the header asks.
         let changes = unsafe { parts(changes, count) }?;
-        let index = group.group.change_members(changes, patience(patience_ms)?, timeout(timeout_ms)?)?;
-        // SAFETY: as above.
-        unsafe { store(out, index) };
-        Ok(())
+        Ok(group.change_members(changes, patience(patience_ms)?, timeout(timeout_ms)?)?)
     };
-    // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    // SAFETY: `out` and `error` are as the header asks.
+    unsafe { wait_for_number("raft_group_change_members", group, out, error, ask) }
 }
 
 /// As raft_group_change_members, and returns without waiting.
@@ -115,15 +107,13 @@ pub unsafe extern "C" fn raft_group_change_members_submit(
     patience_ms: i64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
+    let ask = |group: &Group| {
         // SAFETY: the changes are as the header asks.
         let changes = unsafe { parts(changes, count) }?;
-        Ok(group.group.change_members_submit(tag, changes, patience(patience_ms)?)?)
+        Ok(group.change_members_submit(tag, changes, patience(patience_ms)?)?)
     };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, ask) }
 }
 
 /// Gives up the change of members in progress, at the leader, and waits for its end: whom it added is gone again.
@@ -140,18 +130,12 @@ pub unsafe extern "C" fn raft_group_cancel_change(
     out: *mut u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        // SAFETY: `out` is as the header asks.
-        unsafe { store(out, 0) };
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_cancel_change")?;
-        let index = group.group.cancel_change(timeout(timeout_ms)?)?;
-        // SAFETY: as above.
-        unsafe { store(out, index) };
-        Ok(())
-    };
-    // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    // SAFETY: `out` and `error` are as the header asks.
+    unsafe {
+        wait_for_number("raft_group_cancel_change", group, out, error, |group| {
+            Ok(group.cancel_change(timeout(timeout_ms)?)?)
+        })
+    }
 }
 
 /// As raft_group_cancel_change, and returns without waiting.
@@ -168,13 +152,8 @@ pub unsafe extern "C" fn raft_group_cancel_change_submit(
     tag: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.cancel_change_submit(tag)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, |group| Ok(group.cancel_change_submit(tag)?)) }
 }
 
 /// Hands leadership over, at the leader, and waits until the other leads. Proposals are refused meanwhile as
@@ -195,13 +174,12 @@ pub unsafe extern "C" fn raft_group_transfer_leadership(
     timeout_ms: i64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_transfer_leadership")?;
-        Ok(group.group.transfer_leadership(target(to), patience(patience_ms)?, timeout(timeout_ms)?)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe {
+        wait("raft_group_transfer_leadership", group, error, |group| {
+            Ok(group.transfer_leadership(target(to), patience(patience_ms)?, timeout(timeout_ms)?)?)
+        })
+    }
 }
 
 /// As raft_group_transfer_leadership, and returns without waiting.
@@ -221,13 +199,10 @@ pub unsafe extern "C" fn raft_group_transfer_leadership_submit(
     patience_ms: i64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.transfer_leadership_submit(tag, target(to), patience(patience_ms)?)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe {
+        submit(group, error, |group| Ok(group.transfer_leadership_submit(tag, target(to), patience(patience_ms)?)?))
+    }
 }
 
 fn target(to: u64) -> Option<ServerId> {

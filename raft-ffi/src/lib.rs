@@ -19,6 +19,7 @@ mod host;
 mod live;
 pub mod propose;
 pub mod read;
+mod request;
 pub mod server;
 pub mod session;
 pub mod snapshot;

@@ -9,6 +9,7 @@ use crate::error::{Failure, raft_error};
 use crate::group::raft_group;
 use crate::live;
 use crate::propose::{self, not_applied, raft_item, raft_result};
+use crate::request::{submit, wait};
 
 /// Opens a session, under which commands that are proposed again are applied once, and waits until it is open.
 ///
@@ -62,13 +63,8 @@ pub unsafe extern "C" fn raft_group_open_session_submit(
     tag: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.open_session_submit(tag)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, |group| Ok(group.open_session_submit(tag)?)) }
 }
 
 /// Uses a session without a command, so that it does not expire, and waits until that is done.
@@ -84,13 +80,12 @@ pub unsafe extern "C" fn raft_group_renew_session(
     timeout_ms: i64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_renew_session")?;
-        Ok(group.group.renew_session(SessionId(session), timeout(timeout_ms)?)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe {
+        wait("raft_group_renew_session", group, error, |group| {
+            Ok(group.renew_session(SessionId(session), timeout(timeout_ms)?)?)
+        })
+    }
 }
 
 /// As raft_group_renew_session, without waiting.
@@ -106,13 +101,8 @@ pub unsafe extern "C" fn raft_group_renew_session_submit(
     session: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.renew_session_submit(tag, SessionId(session))?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, |group| Ok(group.renew_session_submit(tag, SessionId(session))?)) }
 }
 
 /// Ends a session, if it has not ended, and waits until that is done.
@@ -128,13 +118,12 @@ pub unsafe extern "C" fn raft_group_close_session(
     timeout_ms: i64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_close_session")?;
-        Ok(group.group.close_session(SessionId(session), timeout(timeout_ms)?)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe {
+        wait("raft_group_close_session", group, error, |group| {
+            Ok(group.close_session(SessionId(session), timeout(timeout_ms)?)?)
+        })
+    }
 }
 
 /// As raft_group_close_session, without waiting.
@@ -150,13 +139,8 @@ pub unsafe extern "C" fn raft_group_close_session_submit(
     session: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.close_session_submit(tag, SessionId(session))?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, |group| Ok(group.close_session_submit(tag, SessionId(session))?)) }
 }
 
 /// As raft_group_propose_wait, for an item that may belong to a session.

@@ -1,10 +1,9 @@
 //! Section "Snapshots" of the header.
 
-use crate::call::{entry, refuse_in_callback, store, timeout};
+use crate::call::timeout;
 use crate::error::raft_error;
 use crate::group::raft_group;
-use crate::live;
-use crate::propose::not_applied;
+use crate::request::{submit, wait_for_number};
 
 /// Asks for a snapshot of the state machine now, and returns without waiting for it. The library also takes them by
 /// itself, by the length of the log.
@@ -20,13 +19,8 @@ pub unsafe extern "C" fn raft_group_snapshot_submit(
     tag: u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        let group = live::group(group)?;
-        group.refuse_unheard()?;
-        Ok(group.group.snapshot_submit(tag)?)
-    };
     // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    unsafe { submit(group, error, |group| Ok(group.snapshot_submit(tag)?)) }
 }
 
 /// Takes a snapshot now and waits until it is durable.
@@ -43,16 +37,8 @@ pub unsafe extern "C" fn raft_group_snapshot(
     out: *mut u64,
     error: *mut *mut raft_error,
 ) -> i32 {
-    let body = || {
-        // SAFETY: `out` is as the header asks.
-        unsafe { store(out, 0) };
-        let group = live::group(group)?;
-        refuse_in_callback("raft_group_snapshot")?;
-        let covered = group.group.snapshot(timeout(timeout_ms)?)?;
-        // SAFETY: as above.
-        unsafe { store(out, covered) };
-        Ok(())
-    };
-    // SAFETY: `error` is as the header asks.
-    unsafe { entry(error, || body().map_err(not_applied)) }
+    // SAFETY: `out` and `error` are as the header asks.
+    unsafe {
+        wait_for_number("raft_group_snapshot", group, out, error, |group| Ok(group.snapshot(timeout(timeout_ms)?)?))
+    }
 }

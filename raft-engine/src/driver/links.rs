@@ -245,15 +245,18 @@ impl Driver {
         outdated.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Where others dial this server, as its operator or a configuration says.
+    /// Where others dial this server, as its operator says, or the first group that names it.
     fn own_address(&self) -> Option<String> {
         let own = self.me.id;
-        let named = || {
-            let formed = self.groups.values().filter_map(Group::formed);
-            let mut members = formed.filter_map(|formed| formed.raft.configuration().member(own));
-            members.next().map(|member| member.address.clone())
+        let named = |group: &Group| match &group.phase {
+            Phase::Forming(forming) => {
+                let mut members = forming.members.iter();
+                members.find(|member| member.id == own).map(|member| member.address.clone())
+            }
+            Phase::Joining(_) => None,
+            Phase::Formed(formed) => formed.raft.configuration().member(own).map(|member| member.address.clone()),
         };
-        self.settings.peer_addresses.get(&own).cloned().or_else(named)
+        self.settings.peer_addresses.get(&own).cloned().or_else(|| self.groups.values().find_map(named))
     }
 
     fn limits(&self) -> ConnectionLimits {
