@@ -168,7 +168,17 @@ impl Raft {
     pub(super) fn on_pre_vote(&mut self, now: Time, from: ServerId, campaign_term: Term, last: Position) {
         let is_bound = self.is_leader_alive(now) || self.promise.binds(now);
         let granted = campaign_term > self.hard_state.term && self.is_up_to_date(last) && !is_bound;
+        if granted && self.steps_back_for(from, last) {
+            self.role = Role::Follower { leader: None };
+        }
         self.send(from, Message::PreVoteReply { term: self.hard_state.term, campaign_term, granted });
+    }
+
+    /// Whether this server asks for pre-votes itself, and `from`, who asks too, goes first: where two ask at the same
+    /// moment each would grant, both stand, and the votes be split. Whoever steps back keeps its timer and asks again.
+    fn steps_back_for(&self, from: ServerId, last: Position) -> bool {
+        let rank = |last: Position, id| (last, self.priority_of(id), id);
+        matches!(self.role, Role::PreCandidate { .. }) && rank(last, from) > rank(self.log.last(), self.id)
     }
 
     pub(super) fn on_pre_vote_reply(

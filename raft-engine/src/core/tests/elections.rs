@@ -115,6 +115,20 @@ fn a_pre_vote_changes_nothing_at_anyone() {
 }
 
 #[test]
+fn of_two_servers_that_stand_at_the_same_moment_one_is_elected() {
+    for (shorter, first) in [(&[1, 2][..], 3), (&[1][..], 2)] {
+        let mut cluster = Cluster::with_logs(&[(1, 2, &[1, 2]), (2, 2, &[1, 2]), (3, 2, shorter)]);
+        cluster.isolate(1);
+        for id in [2, 3] {
+            cluster.raft(id).campaign(Time(0));
+        }
+        cluster.settle();
+        assert_eq!(cluster.leader(), Some(first));
+        assert_eq!(cluster.raft(first).hard_state().term, 3, "no vote was split");
+    }
+}
+
+#[test]
 fn a_candidate_does_not_depose_a_leader_that_is_alive() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
