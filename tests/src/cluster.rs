@@ -398,6 +398,11 @@ impl Cluster {
         kill_process(Pid::from_child(&running.child), signal).expect("our child");
     }
 
+    /// The number of a server's process.
+    pub fn process(&self, id: u64) -> u32 {
+        self.member(id).running.as_ref().expect("a running server").child.id()
+    }
+
     /// Waits until a server has ended.
     #[track_caller]
     pub fn wait_exit(&mut self, id: u64) -> ExitStatus {

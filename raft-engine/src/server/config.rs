@@ -101,6 +101,9 @@ pub(super) const NAMES: [&str; 17] = [
     "plaintext",
 ];
 
+/// What the queue counts for an entry beside its bytes is less than this: its place in the log, and its session.
+const BESIDE_AN_ENTRY: usize = 4096;
+
 impl Config {
     /// A configuration with default settings, in threaded mode.
     pub fn new(
@@ -221,11 +224,20 @@ impl Config {
         if settings.log_bytes < 2 * settings.segment_bytes {
             return conflict("log_bytes must be at least two segments (2 * segment_bytes)".into());
         }
-        if settings.max_entry_bytes > settings.queue_bytes || settings.max_entry_bytes > settings.uncommitted_bytes {
-            return conflict("max_entry_bytes must fit queue_bytes and uncommitted_bytes".into());
-        }
         if settings.max_entry_bytes > 64 << 20 {
             return conflict("max_entry_bytes must be at most 67108864".into());
+        }
+        let queue_bytes = settings.max_entry_bytes + BESIDE_AN_ENTRY;
+        for (name, bytes, least) in [
+            ("queue_bytes", settings.queue_bytes, queue_bytes),
+            ("uncommitted_bytes", settings.uncommitted_bytes, settings.max_entry_bytes),
+        ] {
+            if bytes < least {
+                let longest = settings.max_entry_bytes;
+                return conflict(format!(
+                    "{name} ({bytes}) must be at least {least}, so that max_entry_bytes ({longest}) fits"
+                ));
+            }
         }
         Ok(())
     }
@@ -313,6 +325,21 @@ mod tests {
         assert!(!config.plaintext.allows(&far));
         config.set("plaintext", "anywhere").unwrap();
         assert!(config.plaintext.allows(&far));
+    }
+
+    #[test]
+    fn the_longest_entry_fits_the_queue() {
+        let mut config = config();
+        config.set("max_entry_bytes", "67108864").unwrap();
+        for (key, too_little, least) in
+            [("queue_bytes", "67108864", "67112960"), ("uncommitted_bytes", "67108863", "67108864")]
+        {
+            config.set(key, too_little).unwrap();
+            let refused = config.check().expect_err("it does not fit").to_string();
+            assert!(refused.contains(key) && refused.contains(least), "{refused}");
+            config.set(key, least).unwrap();
+        }
+        config.check().unwrap();
     }
 
     #[test]

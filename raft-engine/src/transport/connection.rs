@@ -229,10 +229,11 @@ impl Connection {
         is_said
     }
 
-    /// Ends the connection with a reason that the peer reports. Its frame is still handed out.
+    /// Ends the connection with a reason that the peer reports. Its frame is still handed out, if the reserve has room
+    /// for it: a peer that took nothing for long is not told.
     pub fn refuse(&mut self, refusal: &Refusal) {
         if !self.is_closed() {
-            self.say(refused_frame(refusal));
+            let _ = self.outbox.push_prompt(refused_frame(refusal));
             self.close();
         }
     }

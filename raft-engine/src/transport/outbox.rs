@@ -29,6 +29,8 @@ pub(super) struct Outbox {
     unsent_bytes: usize,
     /// The budget for both, in bytes.
     limit_bytes: usize,
+    /// What the message that is longer than the whole budget cost when it was taken, until what is pending fits again.
+    oversize_bytes: usize,
     /// How many messages were fragmented on this connection.
     fragmented: u64,
 }
@@ -46,6 +48,7 @@ impl Outbox {
             queued_bytes: 0,
             unsent_bytes: 0,
             limit_bytes,
+            oversize_bytes: 0,
             fragmented: 0,
         }
     }
@@ -60,10 +63,11 @@ impl Outbox {
         self.unsent_bytes
     }
 
-    /// Queues a small frame ahead of all bulk; `false`, and it is dropped, if even the reserve is used up.
+    /// Queues a small frame ahead of all bulk; `false`, and it is dropped, if even the reserve is used up. The reserve
+    /// is there beside a message that is longer than the budget, too.
     pub(super) fn push_prompt(&mut self, frame: Frame) -> bool {
         let cost = frame.len() + QUEUED_OVERHEAD_BYTES;
-        if self.pending_bytes() + cost > self.limit_bytes + PROMPT_RESERVE_BYTES {
+        if self.pending_bytes() + cost > self.limit_bytes.max(self.oversize_bytes) + PROMPT_RESERVE_BYTES {
             return false;
         }
         self.queued_bytes += cost;
@@ -78,6 +82,9 @@ impl Outbox {
         let cost = encoded.frame_bytes() + QUEUED_OVERHEAD_BYTES;
         if self.pending_bytes() + cost > self.limit_bytes && !(self.bulk.is_empty() && self.unsent_bytes == 0) {
             return false;
+        }
+        if cost > self.limit_bytes {
+            self.oversize_bytes = cost;
         }
         self.queued_bytes += cost;
         self.bulk.push_back(if encoded.frame_bytes() <= MAX_FRAME_BYTES {
@@ -128,5 +135,8 @@ impl Outbox {
     pub(super) fn sent(&mut self, bytes: usize) {
         assert!(bytes <= self.unsent_bytes, "{bytes} bytes sent of {} released", self.unsent_bytes);
         self.unsent_bytes -= bytes;
+        if self.pending_bytes() <= self.limit_bytes {
+            self.oversize_bytes = 0;
+        }
     }
 }

@@ -78,6 +78,34 @@ fn a_message_longer_than_the_whole_budget_goes_alone() {
 }
 
 #[test]
+fn heartbeats_get_between_the_fragments_of_a_message_longer_than_the_whole_budget() {
+    let small = ConnectionLimits { connection_bytes: 100_000, ..limits() };
+    let (mut dialler, _) = open(Purpose::Messages, small);
+    dialler.take_frames();
+    dialler.send(&batch(2_000_000));
+    let mut heartbeats = 0;
+    while dialler.connection.pending_bytes() > 0 {
+        let mut released = 0;
+        while let Some(frame) = dialler.connection.next_frame(NOW) {
+            released += frame.len();
+            heartbeats += u64::from(kind(&frame) == 0x26);
+        }
+        // Whatever is on the way, one more goes next, and does not wait.
+        dialler.send(&heartbeat(heartbeats));
+        let frame = dialler.connection.next_frame(NOW).expect("a heartbeat");
+        assert_eq!(kind(&frame), 0x26);
+        heartbeats += 1;
+        dialler.connection.sent(released + frame.len(), NOW);
+    }
+    assert!(heartbeats > 2_000_000 / (RELEASE_BELOW_BYTES + MAX_FRAME_BYTES) as u64, "{heartbeats}");
+    // A peer that takes nothing of it gets no more of them than the reserve holds.
+    dialler.send(&batch(2_000_000));
+    let pending = dialler.connection.pending_bytes();
+    while dialler.connection.send(GROUP, Some(LINEAGE), &heartbeat(heartbeats)) {}
+    assert!(dialler.connection.pending_bytes() <= pending + PROMPT_RESERVE_BYTES);
+}
+
+#[test]
 fn a_peer_that_takes_nothing_is_given_up() {
     let (mut dialler, _) = open(Purpose::Messages, limits());
     assert_eq!(dialler.connection.deadline(), Time::NEVER);
