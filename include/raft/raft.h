@@ -362,7 +362,7 @@ int32_t raft_config_new(const char *cluster,
  * | election_timeout_ms   | 300        | without a leader, an election begins after this to twice this          |
  * | heartbeat_ms          | 100        | a leader is heard from this often; at most a third of the one above    |
  * | disk_stall_timeout_ms | 1000       | a leader whose disk makes no progress for so long steps down           |
- * | max_entry_bytes       | 8388608    | the longest proposal                                                   |
+ * | max_entry_bytes       | 8388608    | the longest proposal; at most 67108864 and 4096 less than queue_bytes  |
  * | queue_bytes           | 16777216   | proposals that the library's loop has not taken yet                    |
  * | uncommitted_bytes     | 67108864   | proposals taken and not yet committed                                  |
  * | in_flight_bytes       | 2097152    | entries sent to one peer and not yet acknowledged                      |
