@@ -300,6 +300,25 @@ fn a_moved_copy_of_a_truncated_entry_brings_nothing_back() {
 }
 
 #[test]
+fn a_moved_copy_never_takes_the_place_of_what_was_appended_after_it() {
+    let mut world = long_log(1);
+    world.storage.relocate(GROUP);
+    world.settle();
+    // In one write: copies of the first entries, a truncation of most of them, and others in their place.
+    world.append(Record::Truncate { group: GROUP, from: 3 });
+    append(&mut world, 3, 5, 2, 200);
+    world.settle_all();
+    world.storage.read_entries(ReadToken(1), GROUP, 2, 5, usize::MAX);
+    world.settle();
+    let read = world.events.iter().find_map(|event| match event {
+        StorageEvent::EntriesRead { entries, .. } => Some(entries.clone().unwrap()),
+        _ => None,
+    });
+    let kept = [entry(2, 1, 1500)].into_iter();
+    assert_eq!(read.unwrap(), kept.chain((3..=5).map(|index| entry(index, 2, 200))).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_segment_goes_only_when_a_durable_manifest_has_forgotten_it_and_its_bytes_are_never_believed() {
     let mut world = long_log(1);
     world.begin_snapshot(GROUP, 118, b"state");
