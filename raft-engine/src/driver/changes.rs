@@ -190,12 +190,13 @@ impl Driver {
 
     /// A server that is to be added cannot be: the change is refused at once.
     pub(super) fn meeting_refused(&mut self, peer: ServerId, reason: &str) {
-        for group in self.groups.values_mut() {
-            let is_meant = group.changes.to_meet().any(|id| id == peer);
-            if let Some(meeting) = group.changes.meeting.take_if(|_| is_meant) {
+        let is_meant = |group: &&Group| group.changes.to_meet().any(|id| id == peer);
+        let meant: Vec<_> = self.groups.values().filter(is_meant).map(|group| group.id).collect();
+        for id in meant {
+            if let Some(meeting) = self.groups.get_mut(&id).and_then(|group| group.changes.meeting.take()) {
                 self.links.are_stale = true;
                 let why = NotApplied::Invalid(format!("server {peer} cannot be added: {reason}"));
-                complete(group.id, vec![meeting.ticket], Outcome::NotApplied(why), &mut self.effects);
+                complete(id, vec![meeting.ticket], Outcome::NotApplied(why), &mut self.effects);
             }
         }
     }

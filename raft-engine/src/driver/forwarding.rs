@@ -195,11 +195,20 @@ impl Driver {
         Some(Route { leader, term: formed.raft.hard_state().term, there, back })
     }
 
+    /// Where connections have changed, whoever waits for an answer looks whether it still can come.
+    pub(super) fn touch_forwarders(&mut self) {
+        if std::mem::take(&mut self.links.have_changed) {
+            self.forwarders.iter().for_each(|&id| self.groups.touch(id));
+        }
+    }
+
     /// Ends what the route was lost for, and sends what gathered in this turn.
     pub(super) fn forward(&mut self, id: GroupId) {
         if self.groups.get(&id).is_none_or(|group| group.forwarding.is_idle()) {
+            self.forwarders.remove(&id);
             return;
         }
+        self.forwarders.insert(id);
         let present = self.route(id);
         let Some(group) = self.groups.get_mut(&id) else { return };
         let lost = Outcome::NotApplied(NotApplied::NotLeader { leader: leader_of(group) });

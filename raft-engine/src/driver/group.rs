@@ -9,9 +9,8 @@ use super::forwarding::{Forwarding, Reader};
 use super::joining::Joining;
 use super::snapshots::Snapshots;
 use super::{Effect, NotApplied, Outcome, Role, Ticket, Unknown};
-use crate::core::{self, Mark, Raft};
-use crate::storage::RecordNumber;
-use crate::types::{Entry, GroupId, Identity, Index, Lineage, LogTime, ServerId, Term};
+use crate::core::{self, Raft};
+use crate::types::{Entry, GroupId, Identity, Index, Lineage, LogTime, ServerId, Term, Time};
 
 /// How far a group has come.
 #[derive(Debug)]
@@ -84,10 +83,10 @@ pub(super) struct Group {
     pub(super) next_read: u64,
     /// What is asked of another server that leads.
     pub(super) forwarding: Forwarding,
-    /// Which core mark is durable with which record.
-    pub(super) marks: VecDeque<(RecordNumber, Mark)>,
     /// The commit index last recorded in the log, as a hint for the next start.
     pub(super) recorded_commit: Index,
+    /// The next log write records it anew.
+    pub(super) is_commit_unrecorded: bool,
     pub(super) delivery: Delivery,
     pub(super) snapshots: Snapshots,
     pub(super) changes: Changes,
@@ -106,8 +105,8 @@ impl Group {
             reads: BTreeMap::new(),
             next_read: 1,
             forwarding: Forwarding::default(),
-            marks: VecDeque::new(),
             recorded_commit: 0,
+            is_commit_unrecorded: false,
             delivery: Delivery::default(),
             snapshots: Snapshots::default(),
             changes: Changes::default(),
@@ -122,6 +121,12 @@ impl Group {
             Phase::Formed(formed) if self.stopped.is_none() => Some(formed),
             _ => None,
         }
+    }
+
+    /// When it must be looked at, although nothing happens to it.
+    pub(super) fn deadline(&self) -> Time {
+        let Some(formed) = self.formed() else { return Time::NEVER };
+        formed.raft.deadline().min(self.changes.deadline()).min(self.snapshots.deadline())
     }
 
     /// Runs the core. A panic in it is a broken invariant: the group stops where it is, with the report, and nothing more

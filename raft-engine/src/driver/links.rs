@@ -75,6 +75,8 @@ pub(super) struct Links {
     dials: u64,
     /// Who is to be dialled may have changed.
     pub(super) are_stale: bool,
+    /// A stream was met or is gone since routes were looked at.
+    pub(super) have_changed: bool,
     /// The shortest handshake with anybody: two round trips and what the peer does between.
     pub(super) shortest_handshake: Option<Duration>,
 }
@@ -372,6 +374,7 @@ impl Driver {
     /// A stream ended, or never began; `refused` where the peer's system said that nobody is there.
     pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId, refused: bool) {
         let Some(stream) = self.links.streams.remove(&id) else { return };
+        self.links.have_changed = true;
         let met = stream.connection.as_ref().and_then(Connection::peer);
         if let Some(contact) = self.links.contacts.iter_mut().find(|contact| contact.dialled == Some(id)) {
             contact.dialled = None;
@@ -404,6 +407,7 @@ impl Driver {
         if let Some(stream) = self.links.streams.remove(&id) {
             self.forget_introduction(&stream);
             self.links.are_stale = true;
+            self.links.have_changed = true;
             if let Some(contact) = self.links.contacts.iter_mut().find(|contact| contact.dialled == Some(id)) {
                 contact.dialled = None;
             }
@@ -432,10 +436,15 @@ impl Driver {
         if stream.dialled.is_some() || peer.purpose != Purpose::Messages {
             return;
         }
-        for group in self.groups.values_mut() {
-            if let Phase::Forming(forming) = &mut group.phase
-                && forming.introduced.get(&peer.id).is_some_and(|said| said.identity == peer.identity)
-            {
+        let is_said = |group: &&Group| match &group.phase {
+            Phase::Forming(forming) => {
+                forming.introduced.get(&peer.id).is_some_and(|said| said.identity == peer.identity)
+            }
+            _ => false,
+        };
+        let said: Vec<_> = self.groups.values().filter(is_said).map(|group| group.id).collect();
+        for id in said {
+            if let Some(Group { phase: Phase::Forming(forming), .. }) = self.groups.get_mut(&id) {
                 forming.introduced.remove(&peer.id);
             }
         }
@@ -513,6 +522,7 @@ impl Driver {
             let record = Record::PeerIncarnation { identity: peer.identity, incarnation: peer.incarnation };
             self.storage.append(record);
         }
+        self.links.have_changed = true;
         self.close_older(id, peer);
         let dialled_at = self.links.streams.get(&id).and_then(|stream| stream.dialled_at);
         if let Some(handshake) = dialled_at.map(|at| now.since(at)) {
@@ -540,8 +550,7 @@ impl Driver {
                 if has_restarted {
                     self.suspect(now, peer.id);
                 }
-                let groups: Vec<_> = self.groups.keys().copied().collect();
-                for group in groups {
+                for group in self.groups.ids() {
                     self.begin_change_if_met(now, group);
                     self.introduce(group, peer.id);
                     // Everybody else may have introduced itself before this connection stood.

@@ -17,12 +17,14 @@ mod event;
 mod formation;
 mod forwarding;
 mod group;
+mod groups;
 mod joining;
 mod links;
 mod members;
 mod messages;
 mod observe;
 mod offline;
+mod reclaim;
 mod settings;
 mod snapshots;
 mod status;
@@ -30,7 +32,7 @@ mod suspicion;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::event::{
@@ -49,8 +51,10 @@ pub use crate::storage::SnapshotReader;
 pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 
 use self::group::{Group, Phase, Told};
+use self::groups::Groups;
 use self::links::Links;
-use crate::core::{self, Persist};
+use self::reclaim::Reclaim;
+use crate::core::{self, Mark, Persist};
 use crate::storage::{
     ReadError, ReadToken, Record, RecordNumber, RecoveredGroup, Storage, StorageEvent, StorageOptions,
 };
@@ -124,12 +128,21 @@ pub struct Driver {
     bound: BTreeMap<ServerId, Identity>,
     storage: Storage,
     links: Links,
-    groups: BTreeMap<GroupId, Group>,
+    groups: Groups,
     /// Groups that the directory holds and nobody has started.
     recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Entries 1 that are not durable yet.
     forming_records: Vec<(RecordNumber, GroupId)>,
+    /// Which mark of which core is durable with which record, ascending by record.
+    marks: VecDeque<(RecordNumber, GroupId, Mark)>,
+    /// Marks of own snapshots that are not durable yet.
+    snapshot_records: Vec<(RecordNumber, GroupId)>,
+    /// Groups whose commit index is further than the log says: the next write brings it.
+    unrecorded_commits: Vec<GroupId>,
+    /// Groups that wait for an answer of their leader: a route that is lost concerns them.
+    forwarders: BTreeSet<GroupId>,
     reads: Reads,
+    reclaim: Reclaim,
     /// What recovery kept is durable: the server may speak.
     is_ready: bool,
     is_closed: bool,
@@ -183,10 +196,15 @@ impl Driver {
             bound: BTreeMap::new(),
             storage,
             links: Links::default(),
-            groups: BTreeMap::new(),
+            groups: Groups::default(),
             recovered: recovered.groups.into_iter().map(|group| (group.group, group)).collect(),
             forming_records: Vec::new(),
+            marks: VecDeque::new(),
+            snapshot_records: Vec::new(),
+            unrecorded_commits: Vec::new(),
+            forwarders: BTreeSet::new(),
             reads: Reads::default(),
+            reclaim: Reclaim::default(),
             is_ready: false,
             is_closed: false,
             stopped: None,
@@ -239,36 +257,44 @@ impl Driver {
     }
 
     /// Ends a turn: does what has come due, sends what gathered, and cuts a log write if one may go. Frames come before
-    /// the write, so that peers work while this disk does.
+    /// the write, so that peers work while this disk does. Groups to which nothing happened, and whose time has not come,
+    /// are not looked at.
     pub fn flush(&mut self, now: Time) {
         if self.may_speak() {
             self.storage.tick(now);
             self.tick_links(now);
-            for group in self.groups.values_mut() {
-                group.run(|raft| {
-                    if now >= raft.deadline() {
-                        raft.tick(now);
-                    }
-                    raft.flush(now);
-                });
+            self.touch_forwarders();
+            self.groups.touch_due(now);
+            let touched = self.groups.take_touched();
+            for &id in &touched {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.run(|raft| {
+                        if now >= raft.deadline() {
+                            raft.tick(now);
+                        }
+                        raft.flush(now);
+                    });
+                }
             }
-            let ids: Vec<_> = self.groups.keys().copied().collect();
-            for &id in &ids {
+            for &id in &touched {
                 self.carry_out(now, id);
                 self.resolve_proposals(id);
                 self.resolve_changes(now, id);
                 self.forward(id);
+                self.tick_snapshots(now, id);
+                self.note_commit(id);
             }
-            self.tick_snapshots(now);
             self.send_frames(now);
-            self.take_due_snapshots(now);
+            self.take_due_snapshots(now, &touched);
             self.write_log(now);
-            for &id in &ids {
+            for &id in &touched {
                 self.deliver(id);
                 self.tell(id);
             }
+            self.groups.looked_at(touched);
         }
         self.take_disk_work(now);
+        self.groups.settle_timers();
     }
 
     /// Takes the effects so far, to be carried out in order.
@@ -276,22 +302,18 @@ impl Driver {
         std::mem::take(&mut self.effects)
     }
 
+    /// The groups whose status may differ from what it was at the last call.
+    pub fn take_changed(&mut self) -> Vec<GroupId> {
+        self.groups.take_changed()
+    }
+
     /// When [`Driver::flush`] must be called at the latest, even if nothing happens.
     pub fn deadline(&self) -> Time {
         if !self.may_speak() {
             return Time::NEVER;
         }
-        let groups = self.groups.values().filter_map(Group::formed).map(|formed| formed.raft.deadline());
         let watermark = self.idle_since.map_or(Time::NEVER, |since| since + WATERMARK_AFTER);
-        let changes = self.groups.values().map(|group| group.changes.deadline().min(group.snapshots.deadline()));
-        let changes = changes.min().unwrap_or(Time::NEVER);
-        groups
-            .min()
-            .unwrap_or(Time::NEVER)
-            .min(changes)
-            .min(self.links.deadline())
-            .min(self.storage.deadline())
-            .min(watermark)
+        self.groups.deadline().min(self.links.deadline()).min(self.storage.deadline()).min(watermark)
     }
 
     /// Whether recovery is durable and the server takes part.
@@ -319,7 +341,7 @@ impl Driver {
                             Record::Snapshot { group: id, meta, first_entry: first_entry.clone(), lineage }
                         }
                     };
-                    group.marks.push_back((self.storage.append(record), mark));
+                    self.marks.push_back((self.storage.append(record), id, mark));
                 }
                 core::Effect::Fetch { to, from, through } => {
                     let token = self.reads.begin(ReadPurpose::Fetch(id, to));
@@ -368,10 +390,11 @@ impl Driver {
     /// Cuts writes, as many as may be in flight. Commit indexes ride along: they let the next start apply at once.
     fn write_log(&mut self, now: Time) {
         if self.storage.pending_bytes() > 0 {
-            for group in self.groups.values_mut() {
-                let Some(commit) = group.formed().map(|formed| formed.raft.commit_index()) else { continue };
-                if commit > group.recorded_commit {
-                    self.storage.append(Record::Commit { group: group.id, index: commit });
+            for id in self.unrecorded_commits.drain(..) {
+                let Some(group) = self.groups.get_mut(&id) else { continue };
+                group.is_commit_unrecorded = false;
+                if let Some(commit) = group.formed().map(|formed| formed.raft.commit_index()) {
+                    self.storage.append(Record::Commit { group: id, index: commit });
                     group.recorded_commit = commit;
                 }
             }
@@ -385,6 +408,15 @@ impl Driver {
         } else if now >= *self.idle_since.get_or_insert(now) + WATERMARK_AFTER {
             self.storage.cut_watermark();
             self.idle_since = None;
+        }
+    }
+
+    /// Notes that a group has committed more than the log says.
+    fn note_commit(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let is_news = group.formed().is_some_and(|formed| formed.raft.commit_index() > group.recorded_commit);
+        if is_news && !std::mem::replace(&mut group.is_commit_unrecorded, true) {
+            self.unrecorded_commits.push(id);
         }
     }
 
@@ -449,8 +481,7 @@ impl Driver {
 
     fn on_ready(&mut self) {
         self.is_ready = true;
-        let ids: Vec<_> = self.groups.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.form_if_complete(id));
+        self.groups.ids().into_iter().for_each(|id| self.form_if_complete(id));
     }
 
     /// Broadcast and sync must be short against the election timeout (§5.6): the host is told when they take a third of
@@ -480,12 +511,12 @@ impl Driver {
         for (_, id) in formed {
             self.formed(now, id);
         }
-        for group in self.groups.values_mut() {
-            let mut durable = None;
-            while let Some((_, mark)) = group.marks.pop_front_if(|(record, _)| *record <= through) {
-                durable = Some(mark);
-            }
-            if let Some(mark) = durable {
+        let mut durable = BTreeMap::new();
+        while let Some((_, id, mark)) = self.marks.pop_front_if(|(record, ..)| *record <= through) {
+            durable.insert(id, mark);
+        }
+        for (id, mark) in durable {
+            if let Some(group) = self.groups.get_mut(&id) {
                 group.run(|raft| raft.persisted(now, mark));
             }
         }
@@ -501,8 +532,7 @@ impl Driver {
         }
         self.stopped = Some(reason.clone());
         self.close_all();
-        let ids: Vec<_> = self.groups.keys().copied().collect();
-        for id in ids {
+        for id in self.groups.ids() {
             self.stop_group(id, reason.clone());
         }
         self.effects.push(Effect::Notice(Notice::ServerStopped { reason }));
@@ -511,8 +541,10 @@ impl Driver {
     fn on_close(&mut self) {
         self.is_closed = true;
         self.close_all();
-        for group in self.groups.values_mut() {
-            group.end_all(Unknown::Closed, &NotApplied::Closed, &mut self.effects);
+        for id in self.groups.ids() {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.end_all(Unknown::Closed, &NotApplied::Closed, &mut self.effects);
+            }
         }
     }
 

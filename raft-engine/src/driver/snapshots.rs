@@ -34,13 +34,13 @@ pub(super) struct Snapshots {
     /// A stream from a leader.
     pub(super) receiving: Option<Receiving>,
     /// A stored snapshot whose mark is not durable yet: when it is, the log is compacted behind it.
-    pub(super) marking: Option<(RecordNumber, Index)>,
+    pub(super) marking: Option<Index>,
     /// The file of a received snapshot that waits for its mark, and where it came from.
     pub(super) installing: Option<(FileName, Receiving)>,
     /// The length of the last snapshot file, in bytes.
     pub(super) last_bytes: u64,
     /// Do not try again before this, after a failure.
-    pub(super) retry_at: Time,
+    pub(super) retry_at: Option<Time>,
 }
 
 /// A snapshot that the host writes.
@@ -104,7 +104,7 @@ impl Driver {
     }
 
     /// Takes a snapshot of what the state machine was given so far, if there is anything new in it.
-    fn take_snapshot(&mut self, now: Time, id: GroupId) -> bool {
+    pub(super) fn take_snapshot(&mut self, now: Time, id: GroupId) -> bool {
         let Some(group) = self.groups.get_mut(&id) else { return false };
         let Some(formed) = group.formed() else { return false };
         let index = formed.raft.delivered_index();
@@ -116,7 +116,7 @@ impl Driver {
             || group.snapshots.marking.is_some()
             || group.snapshots.installing.is_some()
             || group.delivery.is_restoring
-            || now < group.snapshots.retry_at;
+            || group.snapshots.retry_at.is_some_and(|at| now < at);
         let (Some(log_time), Some(term)) = (group.delivery.log_time, formed.raft.term_at(index)) else { return false };
         if is_busy || index <= stored {
             return false;
@@ -168,35 +168,11 @@ impl Driver {
         if group.snapshots.taking.take().is_some() {
             self.effects.push(Effect::ReleaseSnapshot { group: id });
         }
-        group.snapshots.retry_at = now + std::time::Duration::from_secs(1);
+        group.snapshots.retry_at = Some(now + std::time::Duration::from_secs(1));
         let waiting = std::mem::take(&mut group.snapshots.waiting);
         complete(id, waiting, Outcome::NotApplied(NotApplied::Failed(message.clone())), &mut self.effects);
         let message = format!("group {id}: no snapshot was taken: {message}");
         self.effects.push(Effect::Notice(Notice::Warning { message }));
-    }
-
-    /// Takes a snapshot where the log behind the last one has grown long, or holds the oldest segment.
-    pub(super) fn take_due_snapshots(&mut self, now: Time) {
-        let due: Vec<GroupId> = (self.groups.values())
-            .filter(|group| {
-                let least = self.settings.snapshot_log_bytes.max(4 * group.snapshots.last_bytes);
-                self.storage.group_log_bytes(group.id) > least
-            })
-            .map(|group| group.id)
-            .collect();
-        for id in due {
-            self.take_snapshot(now, id);
-        }
-        if self.storage.log_bytes() > self.settings.log_bytes
-            && let Some(pinned) = self.storage.oldest_pinned()
-        {
-            let is_small = pinned.bytes <= self.settings.segment_bytes / 8;
-            if is_small || !self.groups.contains_key(&pinned.group) {
-                self.storage.relocate(pinned.group);
-            } else {
-                self.take_snapshot(now, pinned.group);
-            }
-        }
     }
 
     // ---- what storage says ----
@@ -241,7 +217,8 @@ impl Driver {
                 }
                 group.snapshots.last_bytes = meta.file_bytes;
                 let record = self.storage.append(Record::Snapshot { group: id, meta, first_entry, lineage });
-                group.snapshots.marking = Some((record, taking.index));
+                group.snapshots.marking = Some(taking.index);
+                self.snapshot_records.push((record, id));
             }
             SnapshotOrigin::Peer => {
                 let Some(receiving) = group.snapshots.receiving.take() else { return };
@@ -274,8 +251,10 @@ impl Driver {
 
     /// The mark of a snapshot is durable: the log may begin behind it.
     pub(super) fn snapshot_marks_durable(&mut self, through: RecordNumber) {
-        for (&id, group) in &mut self.groups {
-            let Some((_, index)) = group.snapshots.marking.take_if(|(record, _)| *record <= through) else { continue };
+        let durable: Vec<_> = self.snapshot_records.extract_if(.., |(record, _)| *record <= through).collect();
+        for (_, id) in durable {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            let Some(index) = group.snapshots.marking.take() else { continue };
             self.storage.compact(id);
             group.run(|raft| raft.compact(index));
             let waiting = std::mem::take(&mut group.snapshots.waiting);
@@ -380,9 +359,15 @@ impl Driver {
         for (id, to, _) in sending {
             self.snapshot_stream_failed(now, id, to);
         }
-        for group in self.groups.values_mut() {
+        let is_carried = |group: &&super::group::Group| {
+            group.snapshots.receiving.as_ref().is_some_and(|receiving| receiving.connection == connection)
+        };
+        let receiving: Vec<_> = self.groups.values().filter(is_carried).map(|group| group.id).collect();
+        for id in receiving {
             // What has come so far stays in its temporary file: the next stream of the same snapshot goes on there.
-            group.snapshots.receiving.take_if(|receiving| receiving.connection == connection);
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.snapshots.receiving = None;
+            }
         }
     }
 
@@ -413,14 +398,14 @@ impl Driver {
         }
     }
 
-    /// Streams that waited for their rate's limit go on.
-    pub(super) fn tick_snapshots(&mut self, now: Time) {
-        let due: Vec<_> = (self.groups.values())
-            .flat_map(|group| group.snapshots.sending.iter().map(|(&to, sending)| (group.id, to, sending)))
-            .filter(|(_, _, sending)| sending.is_held_back() && now >= sending.next_at)
-            .map(|(id, to, _)| (id, to))
-            .collect();
-        due.into_iter().for_each(|(id, to)| self.send_chunks(now, id, to));
+    /// A group's streams that waited for their rate's limit go on, and what failed may be tried again.
+    pub(super) fn tick_snapshots(&mut self, now: Time, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.snapshots.retry_at.take_if(|at| *at <= now);
+        let is_due = |sending: &Sending| sending.is_held_back() && now >= sending.next_at;
+        let due = group.snapshots.sending.iter().filter(|(_, sending)| is_due(sending)).map(|(&to, _)| to);
+        let due: Vec<_> = due.collect();
+        due.into_iter().for_each(|to| self.send_chunks(now, id, to));
     }
 
     /// Reads the next chunk for a peer, if window and rate allow.
@@ -559,10 +544,15 @@ impl Sending {
 }
 
 impl Snapshots {
-    /// When a stream that waits for its rate's limit goes on.
+    /// When a stream that waits for its rate's limit goes on, or what failed may be tried again.
     pub(super) fn deadline(&self) -> Time {
         let held_back = self.sending.values().filter(|sending| sending.is_held_back());
-        held_back.map(|sending| sending.next_at).min().unwrap_or(Time::NEVER)
+        held_back.map(|sending| sending.next_at).chain(self.retry_at).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Whether a snapshot is on its way that will free the log behind it.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.taking.is_some() || self.marking.is_some() || self.installing.is_some()
     }
 }
 

@@ -16,8 +16,7 @@ impl Driver {
     /// The connection on which a peer speaks to us broke. If it leads, one fresh dial tells whether its process died: it
     /// is refused then, or answered by a later incarnation. Anything else says nothing.
     pub(super) fn doubt(&mut self, now: Time, peer: ServerId, incarnation: Incarnation) {
-        let leads = |group: &Group| group.formed().is_some_and(|it| it.raft.leader() == Some(peer));
-        if !self.may_speak() || !self.groups.values().any(leads) {
+        if !self.may_speak() || !self.groups.values().any(|group| follows(group, peer)) {
             return;
         }
         let Some(link) = self.links.peers.get(&peer).filter(|link| link.check.is_none()) else { return };
@@ -35,9 +34,16 @@ impl Driver {
         // Two round trips are in a handshake; a vote takes two round trips and two syncs.
         let round_trip = self.links.shortest_handshake.unwrap_or_default() / 2;
         let spread = (SPREAD * (round_trip + self.sync_time)).max(LEAST_SPREAD);
-        for group in self.groups.values_mut() {
-            let is_suspected = group.run(|raft| raft.suspect(now, peer, spread));
+        let led: Vec<_> = self.groups.values().filter(|group| follows(group, peer)).map(|group| group.id).collect();
+        for id in led {
+            let group = self.groups.get_mut(&id);
+            let is_suspected = group.and_then(|group| group.run(|raft| raft.suspect(now, peer, spread)));
             self.suspicions += u64::from(is_suspected == Some(true));
         }
     }
+}
+
+/// Whether this server follows `peer` in a group.
+fn follows(group: &Group, peer: ServerId) -> bool {
+    group.formed().is_some_and(|formed| formed.raft.leader() == Some(peer))
 }

@@ -283,10 +283,12 @@ impl Dispatcher {
             | Notice::GroupStopped { group, .. } => Some(*group),
             _ => None,
         };
-        for (id, machine) in &mut self.machines {
-            if group.is_none_or(|group| group == *id)
-                && let Err(panic) = call(|| machine.machine.notice(notice))
-            {
+        let concerned = match group {
+            Some(group) => self.machines.range_mut(group..=group),
+            None => self.machines.range_mut(..),
+        };
+        for (_, machine) in concerned {
+            if let Err(panic) = call(|| machine.machine.notice(notice)) {
                 machine.panicked(format!("notice {panic}"), shared);
             }
         }

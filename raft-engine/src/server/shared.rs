@@ -225,18 +225,15 @@ impl Shared {
 /// Completions for streams, gathered to be delivered a batch a group.
 #[derive(Default)]
 pub(super) struct Stream {
-    batches: Vec<(GroupId, Vec<Completion>)>,
+    batches: BTreeMap<GroupId, Vec<Completion>>,
 }
 
 impl Stream {
     pub(super) fn push(&mut self, group: GroupId, completion: Completion) {
-        match self.batches.iter_mut().find(|(of, _)| *of == group) {
-            Some((_, batch)) => batch.push(completion),
-            None => self.batches.push((group, vec![completion])),
-        }
+        self.batches.entry(group).or_default().push(completion);
     }
 
-    pub(super) fn take(&mut self) -> Vec<(GroupId, Vec<Completion>)> {
+    pub(super) fn take(&mut self) -> BTreeMap<GroupId, Vec<Completion>> {
         std::mem::take(&mut self.batches)
     }
 }

@@ -4,7 +4,7 @@
 //! Frames go to the system before the own log write is submitted, so that replication and the own disk run beside each
 //! other (§10.2.1 of the dissertation), and both before the state machines are woken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ pub(super) struct Turn {
     /// Gathered for the dispatch.
     work: Vec<Work>,
     stream: Stream,
-    cells: Vec<Arc<GroupCell>>,
+    cells: BTreeMap<GroupId, Arc<GroupCell>>,
     /// Handed to the driver, to be answered when it has said how they started.
     starting: Vec<(GroupId, StartAnswer)>,
     is_closing: bool,
@@ -138,7 +138,7 @@ impl Turn {
             completed: Vec::new(),
             work: Vec::new(),
             stream: Stream::default(),
-            cells: Vec::new(),
+            cells: BTreeMap::new(),
             starting: Vec::new(),
             is_closing: false,
         }
@@ -247,11 +247,11 @@ impl Turn {
 
     fn start(&mut self, start: Start) {
         let Start { group, machine, applied, how, answer } = start;
-        if self.cells.iter().any(|cell| cell.id == group) {
+        if self.cells.contains_key(&group) {
             return answer.complete(Err(StartError::AlreadyStarted(group)));
         }
         let cell = Arc::new(GroupCell::new(group));
-        self.cells.push(cell.clone());
+        self.cells.insert(group, cell.clone());
         lock(&self.shared.groups).insert(group, cell.clone());
         self.work.push(Work::Start { cell, machine, applied });
         self.events.push(Event::StartGroup { group, how, applied });
@@ -332,8 +332,7 @@ impl Turn {
     /// Gives the dispatch what gathered for it.
     fn hand_out(&mut self) {
         for (group, completions) in self.stream.take() {
-            let cell = self.cells.iter().find(|cell| cell.id == group);
-            match (self.shared.completions, cell) {
+            match (self.shared.completions, self.cells.get(&group)) {
                 (CompletionDelivery::Poll, Some(cell)) => {
                     self.shared.queue_for_poll(cell, completions.into_iter());
                 }
@@ -356,7 +355,7 @@ impl Turn {
                 answer.complete(Ok(()));
             }
             Err(reason) => {
-                self.cells.retain(|cell| cell.id != group);
+                self.cells.remove(&group);
                 lock(&self.shared.groups).remove(&group);
                 self.work.push(Work::Forget { group });
                 answer.complete(Err(StartError::Stopped { group, reason }));
@@ -366,8 +365,9 @@ impl Turn {
 
     /// Publishes what has changed for whoever asks.
     fn publish(&mut self) {
-        for cell in &self.cells {
-            let status = self.driver.group_status(cell.id);
+        for id in self.driver.take_changed() {
+            let Some(cell) = self.cells.get(&id) else { continue };
+            let status = self.driver.group_status(id);
             let mut published = lock(&cell.status);
             if published.as_deref() != status.as_ref() {
                 *published = status.map(Arc::new);
@@ -377,8 +377,10 @@ impl Turn {
         let accept_error = self.sockets.accept_error();
         let mut published = lock(&self.shared.status);
         if published.engine != engine || published.accept_error.as_deref() != accept_error {
-            let accept_error = accept_error.map(str::to_owned);
-            *published = Arc::new(ServerStatus { engine, accept_error, ..ServerStatus::clone(&published) });
+            // Copied only where somebody still reads the last one.
+            let published = Arc::make_mut(&mut published);
+            published.engine = engine;
+            published.accept_error = accept_error.map(str::to_owned);
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::batch;
 use super::error::{ReadError, StorageError};
 use super::events::{Pinned, ReadToken, StorageEvent};
+use super::group::GroupLog;
 use super::log::{Pending, Storage};
 use super::places::{Place, Run};
 use super::recovery::corrupt;
@@ -234,18 +235,22 @@ impl Storage {
         self.groups.get(&group).map_or(0, |log| log.places.bytes())
     }
 
-    /// The first group with live entries in the oldest segment: snapshot it (then [`Storage::compact`]) or
-    /// [`Storage::relocate`] it; the segment is freed with the next switch. `None` where nothing keeps the oldest
-    /// segment, or what does is on its way.
-    pub fn oldest_pinned(&self) -> Option<Pinned> {
+    /// The bytes of all groups' entries in the live log, about.
+    pub fn live_bytes(&self) -> u64 {
+        self.groups.values().map(|log| log.places.bytes()).sum()
+    }
+
+    /// The oldest segment, if live entries keep it. It is freed with the next switch after they are gone.
+    pub fn oldest_kept(&self) -> Option<u32> {
         let oldest = self.manifest.segments.first()?.number;
-        if oldest == self.active.id.number || self.live.is_dead(oldest) {
-            return None;
-        }
-        self.groups.iter().find_map(|(&group, log)| {
-            if self.reads.moving.contains_key(&group) {
-                return None;
-            }
+        (oldest != self.active.id.number && !self.live.is_dead(oldest)).then_some(oldest)
+    }
+
+    /// The groups with live entries in the oldest segment: snapshot each (then [`Storage::compact`]) or
+    /// [`Storage::relocate`] it. Those that are being moved are not among them. Looks at all places of all groups.
+    pub fn pinning_oldest(&self) -> Vec<Pinned> {
+        let Some(oldest) = self.oldest_kept() else { return Vec::new() };
+        let pinned = |(&group, log): (&GroupId, &GroupLog)| {
             let mut runs = log.places.runs().filter(|run| run.place.segment == oldest);
             let first = *runs.next()?;
             let mut pinned = Pinned { group, first: first.first, last: first.last(), bytes: u64::from(first.bytes) };
@@ -254,7 +259,13 @@ impl Storage {
                 pinned.bytes += u64::from(run.bytes);
             }
             Some(pinned)
-        })
+        };
+        self.groups.iter().filter(|(group, _)| !self.reads.moving.contains_key(group)).filter_map(pinned).collect()
+    }
+
+    /// How many groups' entries are on their way to a new place.
+    pub fn moving_groups(&self) -> usize {
+        self.reads.moving.len()
     }
 
     /// Copies the group's live entries of the oldest segment to the end of the log, about 1 MiB a call, as moved

@@ -159,7 +159,7 @@ fn another_term_refuses_a_forward_and_a_read() {
         cluster.driver(leader).on_forward(now, GROUP, ServerId(follower), request, other, proposals);
         let connection = cluster.heard_on(follower, leader);
         cluster.driver(leader).on_read_index(GROUP, ServerId(follower), connection, request, other);
-        let group = &cluster.driver(leader).groups[&GROUP];
+        let group = &cluster.driver(leader).groups.get(&GROUP).expect("a group");
         assert!(group.reads.is_empty());
     }
     assert_eq!(cluster.last(leader), before);
@@ -219,7 +219,7 @@ fn an_answer_that_names_what_is_applied_or_another_term_is_unknown() {
         let driver = cluster.driver(follower);
         let request = RequestId {
             incarnation: driver.incarnation.number,
-            number: driver.groups[&GROUP].forwarding.last_number(),
+            number: driver.groups.get(&GROUP).expect("a group").forwarding.last_number(),
         };
         let route = cluster.heard_on(leader, follower);
         cluster.driver(follower).on_forward_reply(GROUP, route, request, ForwardAnswer::Taken(position));
@@ -267,14 +267,14 @@ fn a_leader_tells_nobody_who_asked_on_a_connection_that_is_gone() {
     cluster.held.extend([(other, leader), (leader, follower)]);
     cluster.read(follower);
     cluster.settle();
-    assert_eq!(cluster.driver(leader).groups[&GROUP].reads.len(), 1);
+    assert_eq!(cluster.driver(leader).groups.get(&GROUP).expect("a group").reads.len(), 1);
     cluster.break_dialled(follower, leader);
     cluster.held.remove(&(other, leader));
     let is_answer = |(from, to, _, bytes): &(u64, u64, ConnectionId, Bytes)| {
         (*from, *to, bytes[4]) == (leader, follower, crate::transport::FrameKind::ReadIndexReply as u8)
     };
     cluster.pass(20);
-    assert!(cluster.driver(leader).groups[&GROUP].reads.is_empty());
+    assert!(cluster.driver(leader).groups.get(&GROUP).expect("a group").reads.is_empty());
     assert!(!cluster.wire.iter().any(is_answer));
 }
 
@@ -327,7 +327,7 @@ fn forwards_without_an_answer_stay_in_their_budget() {
     let tag = cluster.propose_one(follower, &[0; 20_000]);
     cluster.pass(200);
     assert!(matches!(cluster.end_of(follower, tag), Some(End::Applied(..))));
-    assert_eq!(cluster.driver(follower).groups[&GROUP].forwarding.bytes(), 0);
+    assert_eq!(cluster.driver(follower).groups.get(&GROUP).expect("a group").forwarding.bytes(), 0);
 }
 
 #[test]

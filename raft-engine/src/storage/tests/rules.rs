@@ -255,10 +255,10 @@ fn a_missing_segment_and_swapped_ones_are_refused() {
 #[test]
 fn a_moved_copy_is_the_present_one_only_when_it_is_durable() {
     let mut world = long_log(1);
-    let pinned = world.storage.oldest_pinned().unwrap();
+    let pinned = world.storage.pinning_oldest()[0];
     assert_eq!((pinned.group, pinned.first), (GROUP, 1));
     world.storage.relocate(GROUP);
-    assert_eq!(world.storage.oldest_pinned(), None);
+    assert_eq!(world.storage.pinning_oldest(), []);
     world.settle();
     assert!(world.storage.pending_bytes() > 1500);
     while world.storage.cut().is_none() {
@@ -326,7 +326,7 @@ fn a_segment_goes_only_when_a_durable_manifest_has_forgotten_it_and_its_bytes_ar
     assert_eq!(world.mark_stored(), 1);
     world.settle_all();
     world.storage.compact(GROUP);
-    assert_eq!(world.storage.oldest_pinned(), None);
+    assert_eq!(world.storage.pinning_oldest(), []);
     let mut random = fastrand::Rng::with_seed(4);
     let mut index = 121;
     while world.disk.content(&file(FIRST)).is_some() {

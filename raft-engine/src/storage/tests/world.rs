@@ -392,7 +392,7 @@ impl World {
             14 => drop(self.mark_stored()),
             15 => self.storage.compact(group),
             16 => {
-                if let Some(pinned) = self.storage.oldest_pinned() {
+                if let Some(pinned) = self.storage.pinning_oldest().first() {
                     self.storage.relocate(pinned.group);
                 }
             }
