@@ -108,11 +108,13 @@ impl Raft {
         })
     }
 
-    /// Opens a round of leadership and says so to every peer.
+    /// Opens a round of leadership and says so to every peer. The next one is due at a multiple of the interval by the
+    /// server's clock, and not an interval from now: so all leaders of a server are due together, though none knows of
+    /// another, and what they say goes together.
     pub(super) fn send_heartbeats(&mut self, now: Time) {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.round += 1;
-        leader.heartbeat_at = now + self.options.heartbeat_interval;
+        leader.heartbeat_at = now.next_multiple(self.options.heartbeat_interval);
         leader.sent_rounds.sent(leader.round, now);
         let (term, round, commit) = (self.hard_state.term, leader.round, self.commit);
         let messages: Vec<_> = (leader.peers.iter_mut())
@@ -146,5 +148,20 @@ impl Raft {
         peer.confirmed_round = peer.confirmed_round.max(round);
         self.renew_lease(from, round, promise);
         self.release_reads(now);
+    }
+
+    /// Whether a message, of those that idle groups exchange, changes nothing but what time tells: a heartbeat of the
+    /// leader that is followed, with nothing new committed, or its answer, where no read waits for it. What follows from
+    /// it is an answer at most, and a deadline that moves.
+    pub fn is_routine(&self, from: ServerId, message: &Message) -> bool {
+        match (message, &self.role) {
+            (Message::Heartbeat { term, commit, .. }, Role::Follower { leader }) => {
+                *term == self.hard_state.term && *leader == Some(from) && *commit <= self.commit
+            }
+            (Message::HeartbeatReply { term, .. }, Role::Leader(leader)) => {
+                *term == self.hard_state.term && leader.reads.in_round.is_empty()
+            }
+            _ => false,
+        }
     }
 }

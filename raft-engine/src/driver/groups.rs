@@ -51,6 +51,12 @@ impl Groups {
         Some(&mut slot.group)
     }
 
+    /// A group to which nothing else has happened in this turn, to be changed in a way that nobody need look at but for
+    /// its deadline: [`Groups::keep_time`] must follow.
+    pub(super) fn get_quiet(&mut self, id: &GroupId) -> Option<&mut Group> {
+        self.slots.get_mut(id).filter(|slot| !slot.is_touched).map(|slot| &mut slot.group)
+    }
+
     pub(super) fn contains_key(&self, id: &GroupId) -> bool {
         self.slots.contains_key(id)
     }
@@ -113,7 +119,7 @@ impl Groups {
     }
 
     /// Sees that a group's timer is no later than its deadline.
-    fn keep_time(&mut self, id: GroupId) {
+    pub(super) fn keep_time(&mut self, id: GroupId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let deadline = slot.group.deadline();
         if deadline < slot.timer {
@@ -148,5 +154,11 @@ impl Groups {
             }
         }
         changed
+    }
+
+    /// How many timers there are.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
     }
 }

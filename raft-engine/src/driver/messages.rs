@@ -81,18 +81,29 @@ impl Driver {
                     self.other_lineage(id, &peer, lineage, own);
                 }
             }
+            PeerMessage::Heartbeats(rows) => {
+                rows.into_iter().for_each(|row| self.on_heartbeat(now, connection, &peer, row.message()));
+            }
+            PeerMessage::HeartbeatReplies(rows) => {
+                rows.into_iter().for_each(|row| self.on_heartbeat(now, connection, &peer, row.message()));
+            }
             message => {
-                let Some(group) = self.groups.get(&id) else { return };
-                let is_ours = group.formed().is_some_and(|formed| said == Some(formed.lineage));
-                // What is asked is weighed on its merit: the asker may be newer here than what this server has heard. What
-                // is answered counts only from whom the configuration names.
-                let named = group.identity_of(from);
-                let is_fit = named == Some(peer.identity) || (named.is_none() && is_request(&message));
-                if is_ours && is_fit {
+                if self.heeds(connection, id, &peer, is_request(&message)) {
                     self.on_member_message(now, connection, id, from, message);
                 }
             }
         }
+    }
+
+    /// Whether what a peer says of a group is listened to: it has said the group's own lineage on this connection, and is
+    /// who it must be. What is asked is weighed on its merit: the asker may be newer here than what this server has heard.
+    /// What is answered counts only from whom the configuration names.
+    pub(super) fn heeds(&self, connection: ConnectionId, id: GroupId, peer: &Peer, is_request: bool) -> bool {
+        let Some(group) = self.groups.get(&id) else { return false };
+        let said = self.links.streams.get(&connection).and_then(|stream| stream.lineages.get(&id));
+        let is_ours = group.formed().is_some_and(|formed| said == Some(&formed.lineage));
+        let named = group.identity_of(peer.id);
+        is_ours && (named == Some(peer.identity) || (named.is_none() && is_request))
     }
 
     /// A peer said the lineage of its group: another one than ours is refused, and told of once a connection.
@@ -130,7 +141,7 @@ impl Driver {
     }
 
     /// A message from a server that the group's configuration names, by id and identity.
-    fn on_member_message(
+    pub(super) fn on_member_message(
         &mut self,
         now: Time,
         connection: ConnectionId,

@@ -18,6 +18,7 @@ mod formation;
 mod forwarding;
 mod group;
 mod groups;
+mod heartbeats;
 mod joining;
 mod links;
 mod members;
@@ -40,7 +41,7 @@ pub use self::event::{
     Ticket, Unknown,
 };
 pub use self::forwarding::ForwardCounts;
-pub use self::observe::{Observed, core_message};
+pub use self::observe::{Observed, core_messages};
 pub use self::offline::{
     DirectoryReport, GroupReport, Recovered, Recovery, RecoveryRefusal, RecoveryRequest, check_directory, inspect,
 };

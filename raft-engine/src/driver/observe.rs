@@ -95,8 +95,8 @@ impl Driver {
     }
 }
 
-/// The message of a core that a frame carries, if it carries a whole one: such a frame stands alone, and may be lost,
-/// doubled, delayed or reordered.
-pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
-    transport::core_message(frame)
+/// The messages of cores that a frame carries, if it carries whole ones: such a frame stands alone, and may be lost,
+/// doubled, delayed or reordered. There are several where heartbeats of several groups go together.
+pub fn core_messages(frame: &Frame) -> Vec<(GroupId, Message)> {
+    transport::core_messages(frame)
 }

@@ -14,6 +14,7 @@ use super::error::Violation;
 use super::fragment::Reassembly;
 use super::frame::{Frame, FrameCutter, FrameKind, MAX_FRAME_BYTES, ReceivedFrame};
 use super::handshake::{End, Handshake, Local, Peer, Purpose, Registry};
+use super::heartbeats::{Gathered, OF_ALL_GROUPS};
 use super::message::PeerMessage;
 use super::outbox::Outbox;
 use super::refusal::{Refusal, RefusedBy, read_refusal, refused_frame};
@@ -79,9 +80,10 @@ pub enum ConnectionEvent {
     },
     /// The peer broke a rule.
     Violation(Violation),
-    /// The peer says this about a group.
+    /// The peer says this about a group, or by [`PeerMessage::Heartbeats`] and [`PeerMessage::HeartbeatReplies`] about
+    /// several, each of which has its lineage.
     Message {
-        /// The group.
+        /// The group; 0 for several.
         group: GroupId,
         /// What it says; payloads are verified.
         message: PeerMessage,
@@ -206,6 +208,11 @@ impl Connection {
             if !self.say_lineage(group, lineage) {
                 return false;
             }
+        }
+        if let PeerMessage::Raft(beat) = message
+            && Gathered::is_for(message)
+        {
+            return self.outbox.gather(group, beat);
         }
         let encoded = message.encode();
         if is_bulk(kind) {
@@ -364,10 +371,23 @@ impl Connection {
         if !self.peer.as_ref().is_some_and(|peer| is_allowed(kind, peer.purpose)) {
             return Err(Violation::OutOfTurn { kind });
         }
-        if needs_lineage(kind) && !self.introduced.contains(&group) {
-            return Err(Violation::NoLineage { group, kind });
+        let knows = |group: GroupId| match self.introduced.contains(&group) {
+            true => Ok(()),
+            false => Err(Violation::NoLineage { group, kind }),
+        };
+        let is_of_all = matches!(kind, FrameKind::Heartbeats | FrameKind::HeartbeatReplies);
+        if needs_lineage(kind) && !is_of_all {
+            knows(group)?;
         }
         let message = PeerMessage::decode(kind, metadata, payload)?;
+        match &message {
+            PeerMessage::Heartbeats(rows) => rows.iter().try_for_each(|row| knows(row.group))?,
+            PeerMessage::HeartbeatReplies(rows) => rows.iter().try_for_each(|row| knows(row.group))?,
+            _ => {}
+        }
+        if is_of_all && group != OF_ALL_GROUPS {
+            return Err(Violation::Value { kind, field: "group" });
+        }
         if kind == FrameKind::Lineage {
             if self.introduced.len() >= MAX_GROUPS {
                 return Err(Violation::TooManyGroups { limit: MAX_GROUPS });
@@ -405,8 +425,8 @@ fn needs_lineage(kind: FrameKind) -> bool {
         | FrameKind::VoteReply
         | FrameKind::Append
         | FrameKind::AppendReply
-        | FrameKind::Heartbeat
-        | FrameKind::HeartbeatReply
+        | FrameKind::Heartbeats
+        | FrameKind::HeartbeatReplies
         | FrameKind::TimeoutNow
         | FrameKind::Removed
         | FrameKind::SnapshotStart

@@ -4,8 +4,6 @@
 //! snapshots are raw behind it, shared where they are large and put together where they are small. Decoding verifies
 //! every payload's CRC32C, so nothing damaged goes on from here.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
@@ -14,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::error::Violation;
 use super::forward::{self, ForwardAnswer, ForwardRow, RequestId};
 use super::frame::{Frame, FrameCutter, FrameDraft, FrameKind, MAX_FRAME_BYTES};
+use super::heartbeats::{HeartbeatReplyRow, HeartbeatRow};
 use crate::codec;
 use crate::types::{
     AppendOutcome, Entry, EntryKind, FIRST_INDEX, GroupId, Index, Lineage, LogTime, Message, Position, Proposed,
@@ -29,11 +28,16 @@ const SMALL_PAYLOAD_BYTES: usize = 1 << 10;
 /// The longest text that a refusal carries, in bytes.
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 10;
 
-/// A message between two servers about one group, after their handshake.
+/// A message between two servers about one group, or of heartbeats about any number of them, after their handshake.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerMessage {
-    /// A message of the group's core. The receiver must know the sender's lineage first.
+    /// A message of the group's core. The receiver must know the sender's lineage first. Heartbeats and their answers are
+    /// sent like any other, and come as one of the next two.
     Raft(Message),
+    /// Heartbeats of groups that the sender leads, one at least.
+    Heartbeats(Vec<HeartbeatRow>),
+    /// What groups answer to heartbeats, one at least.
+    HeartbeatReplies(Vec<HeartbeatReplyRow>),
     /// "My group is this one": said once a connection, before any [`PeerMessage::Raft`] or snapshot of the group.
     Lineage(Lineage),
     /// "Yours is another group under the same id; mine is this one." The receiver sends nothing more of that group.
@@ -247,8 +251,8 @@ impl PeerMessage {
             Self::Raft(Message::VoteReply { .. }) => FrameKind::VoteReply,
             Self::Raft(Message::Append { .. }) => FrameKind::Append,
             Self::Raft(Message::AppendReply { .. }) => FrameKind::AppendReply,
-            Self::Raft(Message::Heartbeat { .. }) => FrameKind::Heartbeat,
-            Self::Raft(Message::HeartbeatReply { .. }) => FrameKind::HeartbeatReply,
+            Self::Raft(Message::Heartbeat { .. }) | Self::Heartbeats(_) => FrameKind::Heartbeats,
+            Self::Raft(Message::HeartbeatReply { .. }) | Self::HeartbeatReplies(_) => FrameKind::HeartbeatReplies,
             Self::Raft(Message::TimeoutNow { .. }) => FrameKind::TimeoutNow,
             Self::Raft(Message::Removed { .. }) => FrameKind::Removed,
             Self::Lineage(_) => FrameKind::Lineage,
@@ -272,7 +276,8 @@ impl PeerMessage {
     /// payloads.
     ///
     /// # Panics
-    /// If the entries of an Append do not follow `previous` without a gap: then the core is broken.
+    /// If the entries of an Append do not follow `previous` without a gap: then the core is broken. Or if it is one
+    /// heartbeat, or an answer to one: those gather.
     pub(super) fn encode(&self) -> Encoded {
         let kind = self.kind();
         let encoded = |draft, payloads| Encoded { kind, draft, payloads };
@@ -299,14 +304,14 @@ impl PeerMessage {
                     };
                     plain!(term, number, outcome)
                 }
-                Message::Heartbeat { term, round, commit } => plain!(term, round, commit),
-                Message::HeartbeatReply { term, round, promise } => {
-                    let promise = u64::try_from(promise.as_nanos()).unwrap_or(u64::MAX);
-                    plain!(term, round, promise)
+                Message::Heartbeat { .. } | Message::HeartbeatReply { .. } => {
+                    panic!("heartbeats gather, and go as rows")
                 }
                 Message::TimeoutNow { term } => plain!(term),
                 Message::Removed { index } => plain!(index),
             },
+            Self::Heartbeats(rows) => encoded(FrameDraft::with(rows, 8 + 32 * rows.len()), Vec::new()),
+            Self::HeartbeatReplies(rows) => encoded(FrameDraft::with(rows, 8 + 32 * rows.len()), Vec::new()),
             Self::Lineage(lineage) | Self::LineageRefused(lineage) => plain!(lineage),
             Self::Introduce { digest, formed } => plain!(digest, formed),
             Self::EntryOneRequest { digest } => plain!(digest),
@@ -375,12 +380,14 @@ impl PeerMessage {
                 };
                 Self::Raft(Message::AppendReply { term, number, outcome })
             }),
-            FrameKind::Heartbeat => {
-                plain!(|term, round, commit| Self::Raft(Message::Heartbeat { term, round, commit }))
+            FrameKind::Heartbeats => {
+                exactly(kind, 0, &payload)?;
+                Self::Heartbeats(some_rows(kind, read(kind, metadata)?)?)
             }
-            FrameKind::HeartbeatReply => plain!(|term, round, promise| {
-                Self::Raft(Message::HeartbeatReply { term, round, promise: Duration::from_nanos(promise) })
-            }),
+            FrameKind::HeartbeatReplies => {
+                exactly(kind, 0, &payload)?;
+                Self::HeartbeatReplies(some_rows(kind, read(kind, metadata)?)?)
+            }
             FrameKind::TimeoutNow => {
                 exactly(kind, 0, &payload)?;
                 Self::Raft(Message::TimeoutNow { term: read(kind, metadata)? })
@@ -476,6 +483,10 @@ fn scatter(kind: FrameKind, previous: Index, rows: &[EntryRow], mut payload: Byt
     Ok(entries)
 }
 
+fn some_rows<T>(kind: FrameKind, rows: Vec<T>) -> Result<Vec<T>, Violation> {
+    if rows.is_empty() { Err(Violation::Value { kind, field: "number of groups" }) } else { Ok(rows) }
+}
+
 fn exactly(kind: FrameKind, named: u64, payload: &Bytes) -> Result<(), Violation> {
     match payload.len() as u64 == named {
         true => Ok(()),
@@ -505,9 +516,12 @@ impl Encoded {
     }
 }
 
-/// The message of a core that a frame of ours carries, if it carries a whole one and nothing else.
-pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
-    let whole = FrameCutter::default().next(&mut frame.to_bytes(), MAX_FRAME_BYTES).ok()??;
+/// The messages of cores that a frame of ours carries, if it carries whole ones and nothing else: those of one group, or
+/// heartbeats of many.
+pub fn core_messages(frame: &Frame) -> Vec<(GroupId, Message)> {
+    let Ok(Some(whole)) = FrameCutter::default().next(&mut frame.to_bytes(), MAX_FRAME_BYTES) else {
+        return Vec::new();
+    };
     let is_core = matches!(
         whole.kind,
         FrameKind::PreVote
@@ -516,13 +530,15 @@ pub fn core_message(frame: &Frame) -> Option<(GroupId, Message)> {
             | FrameKind::VoteReply
             | FrameKind::Append
             | FrameKind::AppendReply
-            | FrameKind::Heartbeat
-            | FrameKind::HeartbeatReply
+            | FrameKind::Heartbeats
+            | FrameKind::HeartbeatReplies
             | FrameKind::TimeoutNow
             | FrameKind::Removed
     );
     match is_core.then(|| PeerMessage::decode(whole.kind, &whole.metadata, whole.payload)) {
-        Some(Ok(PeerMessage::Raft(message))) => Some((whole.group, message)),
-        _ => None,
+        Some(Ok(PeerMessage::Raft(message))) => vec![(whole.group, message)],
+        Some(Ok(PeerMessage::Heartbeats(rows))) => rows.into_iter().map(HeartbeatRow::message).collect(),
+        Some(Ok(PeerMessage::HeartbeatReplies(rows))) => rows.into_iter().map(HeartbeatReplyRow::message).collect(),
+        _ => Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ mod forward;
 mod fragment;
 mod frame;
 mod handshake;
+mod heartbeats;
 mod message;
 mod outbox;
 mod refusal;
@@ -24,7 +25,8 @@ pub use error::Violation;
 pub use forward::{ForwardAnswer, ForwardRefusal, RequestId};
 pub use frame::{Frame, FrameKind, HEADER_BYTES, MAX_FRAME_BYTES};
 pub use handshake::{Holds, Local, PROTOCOL_VERSION, Peer, Purpose, Registry};
-pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal, core_message};
+pub use heartbeats::{HeartbeatReplyRow, HeartbeatRow};
+pub use message::{ENTRY_ROW_BYTES, PeerMessage, SnapshotRefusal, core_messages};
 pub use refusal::{Refusal, RefusalKind, RefusedBy};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What waits to be sent on one connection, in two lanes and within a budget.
 //!
-//! Heartbeats, votes and answers go through the prompt lane and are released at once. Entries and snapshots go through
+//! Heartbeats, votes and answers go through the prompt lane and are released at once, heartbeats of all groups in one frame. Entries and snapshots go through
 //! the bulk lane and are released only while little is waiting below: what was released cannot be overtaken any more, so
 //! a heartbeat waits behind [`RELEASE_BELOW_BYTES`] and one frame at most, whatever is queued.
 
@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 use super::fragment::Fragmenter;
 use super::frame::{Frame, HEADER_BYTES, MAX_FRAME_BYTES};
+use super::heartbeats::Gathered;
 use super::message::Encoded;
-use crate::types::GroupId;
+use crate::types::{GroupId, Message};
 
 /// Bulk frames are released while fewer bytes than this were released and not sent.
 pub(super) const RELEASE_BELOW_BYTES: usize = 256 << 10;
@@ -18,10 +19,12 @@ pub(super) const RELEASE_BELOW_BYTES: usize = 256 << 10;
 pub(super) const PROMPT_RESERVE_BYTES: usize = 64 << 10;
 
 /// What a queued frame costs the budget beyond its bytes.
-const QUEUED_OVERHEAD_BYTES: usize = 128;
+pub(super) const QUEUED_OVERHEAD_BYTES: usize = 128;
 
 pub(super) struct Outbox {
     prompt: VecDeque<Frame>,
+    /// What goes together, behind all that is prompt.
+    gathered: Gathered,
     bulk: VecDeque<Bulk>,
     /// Costs of all that is queued and not released.
     queued_bytes: usize,
@@ -44,6 +47,7 @@ impl Outbox {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             prompt: VecDeque::new(),
+            gathered: Gathered::default(),
             bulk: VecDeque::new(),
             queued_bytes: 0,
             unsent_bytes: 0,
@@ -63,15 +67,30 @@ impl Outbox {
         self.unsent_bytes
     }
 
-    /// Queues a small frame ahead of all bulk; `false`, and it is dropped, if even the reserve is used up. The reserve
-    /// is there beside a message that is longer than the budget, too.
+    /// Whether the reserve holds so many bytes more. It is there beside a message that is longer than the budget, too.
+    fn has_reserve(&self, cost_bytes: usize) -> bool {
+        self.pending_bytes() + cost_bytes <= self.limit_bytes.max(self.oversize_bytes) + PROMPT_RESERVE_BYTES
+    }
+
+    /// Queues a small frame ahead of all bulk; `false`, and it is dropped, if even the reserve is used up.
     pub(super) fn push_prompt(&mut self, frame: Frame) -> bool {
         let cost = frame.len() + QUEUED_OVERHEAD_BYTES;
-        if self.pending_bytes() + cost > self.limit_bytes.max(self.oversize_bytes) + PROMPT_RESERVE_BYTES {
+        if !self.has_reserve(cost) {
             return false;
         }
         self.queued_bytes += cost;
         self.prompt.push_back(frame);
+        true
+    }
+
+    /// Queues a heartbeat or an answer to one, to go with those of other groups; `false` as for any prompt frame.
+    pub(super) fn gather(&mut self, group: GroupId, message: &Message) -> bool {
+        let cost = self.gathered.cost_bytes(message);
+        if !self.has_reserve(cost) {
+            return false;
+        }
+        self.queued_bytes += cost;
+        self.gathered.push(group, message);
         true
     }
 
@@ -98,13 +117,16 @@ impl Outbox {
 
     /// Releases the next frame, if one may go now.
     pub(super) fn next_frame(&mut self) -> Option<Frame> {
-        let frame = match self.prompt.pop_front() {
-            Some(frame) => {
-                self.queued_bytes -= frame.len() + QUEUED_OVERHEAD_BYTES;
-                frame
-            }
-            None if self.unsent_bytes < RELEASE_BELOW_BYTES => self.next_bulk()?,
-            None => return None,
+        let frame = if let Some(frame) = self.prompt.pop_front() {
+            self.queued_bytes -= frame.len() + QUEUED_OVERHEAD_BYTES;
+            frame
+        } else if let Some((frame, cost)) = self.gathered.next_frame() {
+            self.queued_bytes -= cost;
+            frame
+        } else if self.unsent_bytes < RELEASE_BELOW_BYTES {
+            self.next_bulk()?
+        } else {
+            return None;
         };
         self.unsent_bytes += frame.len();
         Some(frame)

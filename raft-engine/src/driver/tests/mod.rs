@@ -1,6 +1,7 @@
 //! Whole drivers in one process, as a host and its peers see them: disks and wires in memory, and time of the test's.
 
 mod forwarding;
+mod groups;
 mod offline;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,11 +11,11 @@ use bytes::Bytes;
 
 use super::{
     ConnectionId, Consistency, Driver, Effect, Event, Frame, Me, MemberArgument, Outcome, Proposal, Role, Settings,
-    StartHow, Ticket,
+    StartHow, Ticket, core_messages,
 };
 use crate::types::{
     ClusterId, DiskDone, DiskError, DiskStep, DiskWork, Entry, EntryKind, FileName, GroupId, GroupSettings, Index,
-    ReadFiles, ServerId, Time,
+    Message, ReadFiles, ServerId, SnapshotSection, Time,
 };
 
 const GROUP: GroupId = GroupId(7);
@@ -98,12 +99,25 @@ struct Stream {
     ends: [(u64, ConnectionId); 2],
 }
 
-/// Servers of one group, and the wires between them.
+/// What cores have said by one frame.
+struct Said {
+    from: u64,
+    to: u64,
+    messages: Vec<(GroupId, Message)>,
+}
+
+/// Servers of the same groups, and the wires between them.
 struct Cluster {
     servers: BTreeMap<u64, Server>,
     files: BTreeMap<u64, Files>,
     settings: BTreeMap<u64, Settings>,
     streams: BTreeSet<Stream>,
+    /// How many groups they host: [`GROUP`] and those behind it.
+    groups: u64,
+    /// What cores have said, by frames.
+    said: Vec<Said>,
+    /// How often each group's host was asked for a snapshot, at all servers.
+    snapshots: BTreeMap<GroupId, usize>,
     /// Frames on their way: from whom, to whom at which of its streams, and what.
     wire: VecDeque<(u64, u64, ConnectionId, Bytes)>,
     /// What is said from one to another stays on its way.
@@ -119,6 +133,11 @@ impl Cluster {
     }
 
     fn with_settings(count: u64, change: impl Fn(u64, &mut Settings)) -> Self {
+        Self::of_groups(count, 1, change)
+    }
+
+    /// So many servers of so many groups, each of which has a leader whom all others follow.
+    fn of_groups(count: u64, groups: u64, change: impl Fn(u64, &mut Settings)) -> Self {
         let settings_of = |id| {
             let mut settings = Settings { segment_bytes: 1 << 20, ..Settings::default() };
             change(id, &mut settings);
@@ -129,6 +148,9 @@ impl Cluster {
             files: (1..=count).map(|id| (id, Files::default())).collect(),
             settings: (1..=count).map(settings_of).collect(),
             streams: BTreeSet::new(),
+            groups,
+            said: Vec::new(),
+            snapshots: BTreeMap::new(),
             wire: VecDeque::new(),
             held: BTreeSet::new(),
             now: Time(0),
@@ -142,15 +164,21 @@ impl Cluster {
     /// Starts a server, for the first time or again.
     fn start(&mut self, id: u64) {
         let me = Me { cluster: ClusterId::new("test").expect("a name"), id: ServerId(id) };
-        let seed = [id as u8 + 16 * self.last_tag as u8; 32];
+        let seed = [id as u8 + (16 * self.last_tag % 240) as u8; 32];
         let files = self.files.get_mut(&id).expect("a directory");
         let driver = Driver::open(self.settings[&id].clone(), me, files, seed, self.now).expect("a directory");
         let server = Server { driver, applied: Vec::new(), ends: BTreeMap::new(), next_accepted: 1 };
         self.servers.insert(id, server);
         let members = self.files.keys().map(|&id| MemberArgument::new(ServerId(id), format!("{id}")));
         let how = StartHow::Bootstrap { members: members.collect(), settings: GroupSettings::default() };
-        self.handle(id, Event::StartGroup { group: GROUP, how, applied: 0 });
+        for group in self.group_ids() {
+            self.handle(id, Event::StartGroup { group, how: how.clone(), applied: 0 });
+        }
         self.settle();
+    }
+
+    fn group_ids(&self) -> Vec<GroupId> {
+        (0..self.groups).map(|behind| GroupId(GROUP.0 + behind)).collect()
     }
 
     /// The process is gone.
@@ -194,21 +222,29 @@ impl Cluster {
             Effect::Dial { connection, address } => self.dial(id, connection, address.parse().expect("an id")),
             Effect::Send { connection, frame } => self.send(id, connection, &frame),
             Effect::Close { connection } => self.end_stream(id, connection),
-            Effect::Apply { entries, tickets, .. } => {
+            Effect::Apply { group, entries, tickets } => {
                 for (at, ticket) in tickets {
                     let entry = &entries[at as usize];
                     server.end(ticket, End::Applied(entry.index, entry.payload.clone()));
                 }
                 let index = entries.last().expect("entries").index;
                 server.applied.extend(entries.into_iter().filter(|entry| entry.kind == EntryKind::Command));
-                self.handle(id, Event::Applied { group: GROUP, index });
+                self.handle(id, Event::Applied { group, index });
             }
             Effect::Complete { tickets, outcome, .. } => {
                 tickets.into_iter().for_each(|ticket| server.end(ticket, End::Ended(outcome.clone())));
             }
             Effect::ReadReady { ticket, index, .. } => server.end(ticket, End::Read(index)),
             Effect::Started { result, .. } => result.expect("the group starts"),
-            Effect::Notice(_) => {}
+            Effect::BeginSnapshot { group, .. } => *self.snapshots.entry(group).or_default() += 1,
+            Effect::SnapshotMore { group } => {
+                let (section, bytes) = (SnapshotSection::Host, Bytes::from_static(b"state"));
+                self.handle(id, Event::SnapshotChunk { group, section, bytes, is_last: true });
+            }
+            Effect::Restore { group, meta, .. } => {
+                self.handle(id, Event::Restored { group, index: meta.position.index });
+            }
+            Effect::ReleaseSnapshot { .. } | Effect::Notice(_) => {}
             other => panic!("no test here asks for {other:?}"),
         }
     }
@@ -227,6 +263,7 @@ impl Cluster {
     fn send(&mut self, from: u64, connection: ConnectionId, frame: &Frame) {
         let end = self.streams.iter().find_map(|stream| stream.other_end(from, connection));
         if let Some((to, at)) = end {
+            self.said.push(Said { from, to, messages: core_messages(frame) });
             self.wire.push_back((from, to, at, frame.to_bytes()));
         }
         self.handle(from, Event::Sent { connection, bytes: frame.len() });
@@ -286,23 +323,27 @@ impl Cluster {
     }
 
     fn leader(&self) -> Option<u64> {
-        let observed = |server: &Server| server.driver.observe(GROUP);
+        self.leader_of(GROUP)
+    }
+
+    fn leader_of(&self, group: GroupId) -> Option<u64> {
+        let observed = |server: &Server| server.driver.observe(group);
         let leads = |server: &&Server| observed(server).is_some_and(|it| it.role == Role::Leader);
         let leader = self.servers.values().filter(leads).max_by_key(|server| observed(server).map(|it| it.term))?;
         Some(leader.driver.me.id.0)
     }
 
-    /// Waits until somebody leads and all others follow; says who leads.
+    /// Waits until somebody leads each group and all others follow; says who leads [`GROUP`].
     fn until_led(&mut self) -> u64 {
         for _ in 0..1_000 {
             self.pass(10);
-            let follows = |server: &Server, leader: u64| {
-                server.driver.observe(GROUP).is_some_and(|it| it.leader == Some(ServerId(leader)) && it.commit > 1)
+            let is_led = |group| {
+                let Some(leader) = self.leader_of(group).map(ServerId) else { return false };
+                let observed = self.servers.values().map(|server| server.driver.observe(group));
+                observed.into_iter().all(|it| it.is_some_and(|it| it.leader == Some(leader) && it.commit > 1))
             };
-            if let Some(leader) = self.leader()
-                && self.servers.values().all(|server| follows(server, leader))
-            {
-                return leader;
+            if self.group_ids().into_iter().all(is_led) {
+                return self.leader().expect("a leader");
             }
         }
         panic!("nobody leads");
@@ -317,13 +358,17 @@ impl Cluster {
 
     /// A host proposes all of these within one turn; their tags.
     fn propose(&mut self, id: u64, commands: &[&[u8]]) -> Vec<u64> {
+        self.propose_in(GROUP, id, commands)
+    }
+
+    fn propose_in(&mut self, group: GroupId, id: u64, commands: &[&[u8]]) -> Vec<u64> {
         let tags: Vec<u64> = commands.iter().zip(self.last_tag + 1..).map(|(_, tag)| tag).collect();
         self.last_tag += commands.len() as u64;
         let proposals = tags.iter().zip(commands).map(|(&tag, command)| {
             let data = Bytes::copy_from_slice(command);
             Proposal { ticket: Ticket { origin: 0, tag }, proposed: data.into() }
         });
-        self.handle(id, Event::Propose { group: GROUP, proposals: proposals.collect() });
+        self.handle(id, Event::Propose { group, proposals: proposals.collect() });
         tags
     }
 

@@ -218,16 +218,17 @@ impl World {
         let bytes = frame.to_bytes();
         let crc = u64::from(crc32c::crc32c(&frame.head));
         self.note(server, Kind::SendFrame, [connection.0, to as u64 + 1, bytes.len() as u64, crc]);
-        let core = crate::driver::core_message(frame);
-        if let Some((group, message)) = &core {
+        let core = crate::driver::core_messages(frame);
+        for (group, message) in &core {
             self.judge_message(server, to, group_at(*group), message)?;
         }
+        let is_core = !core.is_empty();
         let length = bytes.len();
-        let sending = self.network.send(server, connection, bytes, core.is_some(), &mut self.queue, &mut self.rng);
+        let sending = self.network.send(server, connection, bytes, is_core, &mut self.queue, &mut self.rng);
         match sending {
             Sending::OnItsWay => {}
             Sending::Lost => {
-                self.coverage.frames_lost += u64::from(core.is_some());
+                self.coverage.frames_lost += u64::from(is_core);
                 self.note(server, Kind::Lost, [length as u64, to as u64 + 1]);
             }
             Sending::Doubled => {

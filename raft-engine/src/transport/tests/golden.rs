@@ -2,17 +2,17 @@
 //! that knows only that page, so that the code and the page are checked against each other. A change here is a change
 //! of the wire, and goes into the CHANGELOG.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::super::frame::{FrameCutter, FrameKind, MAX_FRAME_BYTES};
+use super::super::heartbeats::OF_ALL_GROUPS;
 use super::super::{
-    Connection, ForwardAnswer, ForwardRefusal, PeerMessage, Purpose, Refusal, RefusalKind, RequestId, SnapshotRefusal,
+    Connection, ForwardAnswer, ForwardRefusal, HeartbeatReplyRow, HeartbeatRow, PeerMessage, Purpose, Refusal,
+    RefusalKind, RequestId, SnapshotRefusal,
 };
 use super::{Book, GROUP, NOW, Side, append, entry, exchange, limits, snapshot_meta};
 use crate::types::{
-    AppendOutcome, Entry, EntryKind, Incarnation, Lineage, LogTime, Message, Position, Proposed, ServerId,
+    AppendOutcome, Entry, EntryKind, GroupId, Incarnation, Lineage, LogTime, Message, Position, Proposed, ServerId,
 };
 
 /// A name, and the frame: magic, layout, kind, reserved, group, metadata length, payload length, CRC, metadata, payload.
@@ -112,14 +112,18 @@ const FRAMES: &[(&str, &str)] = &[
          01000000 0c00000000000000 0200000000000000 0a00000000000000 0b00000000000000",
     ),
     (
-        "Heartbeat",
-        "726674 01 26 000000 0700000000000000 18000000 00000000 e160cf6f 0400000000000000 2100000000000000 \
-         0f00000000000000",
+        "Heartbeats",
+        "726674 01 26 000000 0000000000000000 48000000 00000000 3f356768 \
+         0200000000000000 \
+         0700000000000000 0400000000000000 2100000000000000 0f00000000000000 \
+         0900000000000000 0500000000000000 0200000000000000 0000000000000000",
     ),
     (
-        "HeartbeatReply",
-        "726674 01 27 000000 0700000000000000 18000000 00000000 80242c23 0400000000000000 2100000000000000 \
-         8096980000000000",
+        "HeartbeatReplies",
+        "726674 01 27 000000 0000000000000000 48000000 00000000 4bd5dfe2 \
+         0200000000000000 \
+         0700000000000000 0400000000000000 2100000000000000 8096980000000000 \
+         0900000000000000 0500000000000000 0000000000000000 0000000000000000",
     ),
     ("TimeoutNow", "726674 01 28 000000 0700000000000000 08000000 00000000 8c55ee10 0400000000000000"),
     ("Removed", "726674 01 29 000000 0700000000000000 08000000 00000000 0b5d842b 0f00000000000000"),
@@ -253,9 +257,13 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
             let outcome = AppendOutcome::Conflict { previous: 12, hint, last: 11 };
             raft(Message::AppendReply { term: 4, number: 9, outcome })
         }),
-        ("Heartbeat", raft(Message::Heartbeat { term: 4, round: 33, commit: 15 })),
-        ("HeartbeatReply", {
-            raft(Message::HeartbeatReply { term: 4, round: 33, promise: Duration::from_millis(10) })
+        ("Heartbeats", {
+            let row = |group, term, round, commit| HeartbeatRow { group: GroupId(group), term, round, commit };
+            PeerMessage::Heartbeats(vec![row(7, 4, 33, 15), row(9, 5, 2, 0)])
+        }),
+        ("HeartbeatReplies", {
+            let row = |group, term, round, promise| HeartbeatReplyRow { group: GroupId(group), term, round, promise };
+            PeerMessage::HeartbeatReplies(vec![row(7, 4, 33, 10_000_000), row(9, 5, 0, 0)])
         }),
         ("TimeoutNow", raft(Message::TimeoutNow { term: 4 })),
         ("Removed", raft(Message::Removed { index: 15 })),
@@ -294,12 +302,14 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
 #[test]
 fn the_frame_of_every_message_is_pinned() {
     for (name, message) in messages() {
-        let frame = message.encode().into_frame(GROUP);
+        let is_of_all = matches!(message, PeerMessage::Heartbeats(_) | PeerMessage::HeartbeatReplies(_));
+        let group = if is_of_all { OF_ALL_GROUPS } else { GROUP };
+        let frame = message.encode().into_frame(group);
         assert_eq!(hex(&frame.to_bytes()), pinned(name), "{name}");
         assert_eq!(frame.len(), frame.to_bytes().len(), "{name}");
         let mut cutter = FrameCutter::default();
         let received = cutter.next(&mut frame.to_bytes(), MAX_FRAME_BYTES).unwrap().unwrap();
-        assert_eq!((received.kind, received.group), (message.kind(), GROUP));
+        assert_eq!((received.kind, received.group), (message.kind(), group));
         let read = PeerMessage::decode(received.kind, &received.metadata, received.payload).unwrap();
         assert_eq!(read, message, "{name}");
     }

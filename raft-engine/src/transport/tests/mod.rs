@@ -4,6 +4,7 @@ mod damage;
 mod fragments;
 mod golden;
 mod handshake;
+mod heartbeats;
 mod lanes;
 mod messages;
 mod stream;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 use super::handshake::{Holds, Local, Peer, Purpose, Registry};
 use super::refusal::{Refusal, RefusalKind};
-use super::{Connection, ConnectionEvent, ConnectionLimits, Frame, PeerMessage, Violation};
+use super::{Connection, ConnectionEvent, ConnectionLimits, Frame, HeartbeatRow, PeerMessage, Violation};
 use crate::types::{
     ClusterId, Configuration, Entry, EntryKind, GroupId, GroupSettings, Identity, Incarnation, Lineage, LogTime,
     Member, MemberRole, Message, Position, ServerId, SnapshotMeta, Time,
@@ -124,15 +125,21 @@ impl Side {
         assert!(self.connection.send(GROUP, Some(LINEAGE), message), "not taken: {message:?}");
     }
 
-    /// The messages that came, but for lineages.
+    /// The messages that came, but for lineages; heartbeats and their answers each as its own.
     pub(super) fn messages(&self) -> Vec<PeerMessage> {
-        let message = |event: &ConnectionEvent| match event {
-            ConnectionEvent::Message { message, .. } if !matches!(message, PeerMessage::Lineage(_)) => {
-                Some(message.clone())
+        let of_group = |(_, message)| PeerMessage::Raft(message);
+        let messages = |event: &ConnectionEvent| match event {
+            ConnectionEvent::Message { message: PeerMessage::Heartbeats(rows), .. } => {
+                rows.iter().map(|row| of_group(row.message())).collect()
             }
-            _ => None,
+            ConnectionEvent::Message { message: PeerMessage::HeartbeatReplies(rows), .. } => {
+                rows.iter().map(|row| of_group(row.message())).collect()
+            }
+            ConnectionEvent::Message { message: PeerMessage::Lineage(_), .. } => Vec::new(),
+            ConnectionEvent::Message { message, .. } => vec![message.clone()],
+            _ => Vec::new(),
         };
-        self.events.iter().filter_map(message).collect()
+        self.events.iter().flat_map(messages).collect()
     }
 
     pub(super) fn violation(&self) -> Option<&Violation> {
@@ -193,6 +200,12 @@ pub(super) fn append(previous_index: u64, entries: Vec<Entry>) -> PeerMessage {
 
 pub(super) fn heartbeat(round: u64) -> PeerMessage {
     PeerMessage::Raft(Message::Heartbeat { term: 4, round, commit: 15 })
+}
+
+/// What a heartbeat of [`GROUP`] and others are on the wire.
+pub(super) fn heartbeats(rounds: &[(GroupId, u64)]) -> PeerMessage {
+    let row = |&(group, round)| HeartbeatRow { group, term: 4, round, commit: 15 };
+    PeerMessage::Heartbeats(rounds.iter().map(row).collect())
 }
 
 pub(super) fn snapshot_meta() -> SnapshotMeta {

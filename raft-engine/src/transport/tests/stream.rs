@@ -3,24 +3,24 @@
 use bytes::Bytes;
 
 use super::super::frame::{FrameDraft, FrameKind};
+use super::super::heartbeats::OF_ALL_GROUPS;
 use super::{
-    Book, ConnectionEvent, GROUP, LINEAGE, NOW, Purpose, Side, Violation, append, entry, exchange, heartbeat, limits,
-    open, snapshot_meta,
+    Book, ConnectionEvent, GROUP, LINEAGE, NOW, Purpose, Side, Violation, append, entry, exchange, heartbeat,
+    heartbeats, limits, open, snapshot_meta,
 };
 use crate::transport::{MAX_FRAME_BYTES, PeerMessage};
 use crate::types::{EntryKind, GroupId, ServerId, Time};
 
 fn small_messages() -> Vec<PeerMessage> {
     let entries = (13..16).map(|index| entry(index, 4, EntryKind::Command, vec![index as u8; 20])).collect();
-    vec![heartbeat(1), append(12, entries), PeerMessage::Introduce { digest: [1; 32], formed: Some(LINEAGE) }]
+    vec![PeerMessage::Introduce { digest: [1; 32], formed: Some(LINEAGE) }, heartbeat(1), append(12, entries)]
 }
 
 #[test]
 fn a_stream_may_be_cut_at_any_byte() {
     let (mut dialler, _) = open(Purpose::Messages, limits());
-    // Heartbeats first, then bulk: the order in which they come.
-    let mut messages = small_messages();
-    messages.swap(1, 2);
+    // What is prompt first, then heartbeats, then bulk: the order in which they come.
+    let messages = small_messages();
     messages.iter().for_each(|message| dialler.send(message));
     let bytes = dialler.take_bytes();
     for at in 0..=bytes.len() {
@@ -85,7 +85,7 @@ fn messages_right_behind_the_handshake_are_received() {
 /// The head of a frame that claims a payload of `payload_length` bytes, whatever there is.
 fn claim(payload_length: u32) -> Bytes {
     let mut bytes =
-        FrameDraft::with(&(1_u64, 2_u64, 3_u64), 24).finish(FrameKind::Heartbeat, GROUP, vec![]).to_bytes().to_vec();
+        FrameDraft::with(&(1_u64, 2_u64, 3_u64), 24).finish(FrameKind::Heartbeats, GROUP, vec![]).to_bytes().to_vec();
     bytes[20..24].copy_from_slice(&payload_length.to_le_bytes());
     bytes.into()
 }
@@ -165,9 +165,8 @@ fn the_lineage_is_said_once_a_group_and_connection_before_its_first_message() {
         [
             (other, introduce),
             (GROUP, lineage()),
-            (GROUP, heartbeat(1)),
             (other, lineage()),
-            (other, heartbeat(2)),
+            (OF_ALL_GROUPS, heartbeats(&[(GROUP, 1), (other, 2)])),
             (GROUP, append(12, vec![])),
         ]
     );
@@ -186,13 +185,14 @@ fn a_lineage_said_of_our_own_accord_is_not_said_again() {
 
 /// The frames of a message on a connection that never said a lineage.
 fn bare(message: &PeerMessage) -> Bytes {
-    message.encode().into_frame(GROUP).to_bytes()
+    let is_of_all = matches!(message, PeerMessage::Heartbeats(_) | PeerMessage::HeartbeatReplies(_));
+    message.encode().into_frame(if is_of_all { OF_ALL_GROUPS } else { GROUP }).to_bytes()
 }
 
 #[test]
 fn a_message_before_its_lineage_and_a_lineage_said_twice_are_violations() {
     let (_, mut acceptor) = open(Purpose::Messages, limits());
-    acceptor.receive(bare(&heartbeat(1)));
+    acceptor.receive(bare(&heartbeats(&[(GROUP, 1)])));
     assert!(matches!(acceptor.violation(), Some(Violation::NoLineage { group: GROUP, .. })));
     let (_, mut acceptor) = open(Purpose::Messages, limits());
     let lineage = bare(&PeerMessage::Lineage(LINEAGE));
@@ -210,9 +210,9 @@ fn each_kind_has_its_connection_and_only_the_dialler_speaks() {
     };
     let lineage = bare(&PeerMessage::Lineage(LINEAGE));
     for (purpose, message, is_allowed) in [
-        (Purpose::Messages, heartbeat(1), true),
+        (Purpose::Messages, heartbeats(&[(GROUP, 1)]), true),
         (Purpose::Messages, chunk(), false),
-        (Purpose::Snapshot, heartbeat(1), false),
+        (Purpose::Snapshot, heartbeats(&[(GROUP, 1)]), false),
         (Purpose::Snapshot, chunk(), true),
     ] {
         let (mut dialler, mut acceptor) = open(purpose, limits());
