@@ -130,7 +130,7 @@ impl Profile {
             initial: servers,
             operator_interval: None,
             group_settings: GroupSettings::default(),
-            groups: [1, 1, 1, 1, 2, 3][rng.usize(..6)],
+            groups: [1, 1, 1, 1, 3, 5][rng.usize(..6)],
             settings,
             network,
             weights,
