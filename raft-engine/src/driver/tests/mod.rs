@@ -3,6 +3,7 @@
 mod forwarding;
 mod groups;
 mod offline;
+mod payloads;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
