@@ -22,13 +22,8 @@ use crate::storage::{
 use crate::types::{
     ClusterId, Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, EntryKind, GroupId, HardState,
     Identity, Incarnation, Index, Lineage, LogTime, Member, MemberRole, Position, QuorumRecovery, ReadFiles, ServerId,
-    Term,
+    TERMS_OF_AN_AGE, Term,
 };
-
-/// How far the term of a recovery lies above the latest that its server knew of. The lost majority may have gone on for
-/// some terms, and what is left of it may still. Nothing that it ever says can reach a term so far away, so that no two
-/// entries of the old group and the new share index and term, and a host that fences others off by terms can go on to.
-const SKIPPED_TERMS: Term = 1 << 20;
 
 /// What a data directory holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -386,7 +381,10 @@ fn recover(
         kept: found.last,
         committed: found.commit,
     };
-    let position = Position { term: recovery.former_term + SKIPPED_TERMS, index: found.last.index + 1 };
+    // A new age: no two entries of the old group and the new share index and term, no two sessions an id, and a host that
+    // fences others off by terms can go on to.
+    let term = (recovery.former_term + TERMS_OF_AN_AGE).next_multiple_of(TERMS_OF_AN_AGE);
+    let position = Position { term, index: found.last.index + 1 };
     let entry = Entry::new(position, log_time, EntryKind::Recovery, Bytes::from(codec::encode(&recovery)));
     let lineage = lineage_of(&entry);
     (entry, Recovered { position, recovery, lineage })

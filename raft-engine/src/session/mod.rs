@@ -51,7 +51,8 @@ pub struct Reply {
 pub enum Fate {
     /// The host applies it: the command at this place of [`Admitted::commands`].
     Applied(usize),
-    /// Nothing is left to do: the engine's own, done by now; or the host's state holds it already.
+    /// Nothing is left to do: the engine's own, done by now; or the host's state holds it already. Of a session that was
+    /// opened, the index is the id.
     Done(Position),
     /// It was applied before, and is not applied again: this was the answer.
     Repeated(Reply),
@@ -143,8 +144,10 @@ impl Sessions {
             }
             EntryKind::SessionOpen => {
                 self.table.expire(ended);
-                let is_open = self.table.open(SessionId(entry.index), ended);
-                return if is_open { Fate::Done(position) } else { Fate::Expired };
+                let id = SessionId::opened_by(position);
+                let is_open = self.table.open(id, ended);
+                // Whoever asked is told the id in place of the index.
+                return if is_open { Fate::Done(Position { index: id.0, ..position }) } else { Fate::Expired };
             }
             EntryKind::SessionRenewal => {
                 self.table.expire(ended);

@@ -177,7 +177,8 @@ impl SessionsReader {
             }
             (Record::Session { id, used_by, used_at, lowest, applied }, Some((missing @ 1.., _))) => {
                 *missing -= 1;
-                let is_new = id > self.last && used_by >= id.0 && used_at <= table.now && !table.is_used_by(used_by);
+                let is_new =
+                    id > self.last && used_by >= id.index() && used_at <= table.now && !table.is_used_by(used_by);
                 let fits = applied.len() <= MAX_SEQUENCES && applied.first().is_none_or(|first| first.0 >= lowest);
                 if !is_new || !fits || !applied.is_sorted_by(|a, b| a.0 < b.0) {
                     return damaged("a session cannot be");

@@ -113,7 +113,7 @@ impl Table {
         if most == 0 {
             return false;
         }
-        self.insert(id, Session { used: (id.0, self.now), lowest: 0, applied: BTreeMap::new() });
+        self.insert(id, Session { used: (id.index(), self.now), lowest: 0, applied: BTreeMap::new() });
         true
     }
 

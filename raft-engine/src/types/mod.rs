@@ -17,7 +17,7 @@ pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId
 pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Proposed, Term};
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};
 pub use message::{AppendOutcome, Message};
-pub use recovery::QuorumRecovery;
+pub use recovery::{QuorumRecovery, TERMS_OF_AN_AGE};
 pub use session::{Session, SessionId, SessionKey};
 pub use snapshot::{SnapshotMeta, SnapshotSection};
 pub use time::{LogTime, Time};

@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterId, Configuration, GroupId, Identity, Incarnation, Index, Lineage, Position, Term};
 
+/// The terms of a group between two recoveries, and before the first, are of one age: the term of a recovery is a multiple
+/// of this, and at least so much above any that its server knew of. The lost majority may have gone on for some terms, and
+/// what is left of it may still; nothing that it ever says can reach the next age.
+pub const TERMS_OF_AN_AGE: Term = 1 << 20;
+
 /// The payload of an [`super::EntryKind::Recovery`]: what was done, so that the log itself tells. Its digest is the
 /// group's lineage from there on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -4,13 +4,28 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Index;
+use super::{Index, Position, TERMS_OF_AN_AGE};
 
-/// Names a session within its group: the index of the entry that opened it, so that no id is ever used again.
+/// Names a session within its group: the index of the entry that opened it, and in the upper bits the age of that entry's
+/// term ([`TERMS_OF_AN_AGE`]), so that no id is ever used again. A recovery from the loss of a quorum may give an index to
+/// another entry; what was opened there before has another age. Before any recovery, an id is an index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct SessionId(pub Index);
+pub struct SessionId(pub u64);
 
 impl SessionId {
+    /// Bits of the index: more entries than a group ever has.
+    const INDEX_BITS: u32 = 44;
+
+    /// The session that the entry at this place opens.
+    pub fn opened_by(entry: Position) -> Self {
+        Self(entry.index | (entry.term / TERMS_OF_AN_AGE) << Self::INDEX_BITS)
+    }
+
+    /// The index of the entry that opened it.
+    pub fn index(self) -> Index {
+        self.0 & ((1 << Self::INDEX_BITS) - 1)
+    }
+
     /// What a renewal or a close of this session carries.
     pub fn payload(self) -> Bytes {
         Bytes::copy_from_slice(&self.0.to_le_bytes())
@@ -105,6 +120,16 @@ mod tests {
         assert_eq!(SessionId::read(&SessionId(9).payload()), Some(SessionId(9)));
         assert_eq!(SessionId::read(b"short"), None);
         assert_eq!(SessionId::read(b"too long."), None);
+    }
+
+    #[test]
+    fn the_id_of_a_session_is_its_index_until_a_quorum_is_lost_and_never_the_same_after() {
+        let opened = |term| SessionId::opened_by(Position { term, index: 57 });
+        assert_eq!(opened(3), SessionId(57));
+        assert_eq!(opened(TERMS_OF_AN_AGE - 1), SessionId(57));
+        assert_ne!(opened(TERMS_OF_AN_AGE), SessionId(57));
+        assert_ne!(opened(TERMS_OF_AN_AGE), opened(2 * TERMS_OF_AN_AGE));
+        assert_eq!(opened(5 * TERMS_OF_AN_AGE + 7).index(), 57);
     }
 
     #[test]

@@ -201,7 +201,7 @@ fn is_recovered(disk: &Disk, before: &Disk) -> bool {
     if found == old {
         return false;
     }
-    assert_eq!(found.last, Position { term: 6 + (1 << 20), index: LAST.index + 1 });
+    assert_eq!(found.last, Position { term: 2 << 20, index: LAST.index + 1 });
     assert_eq!((found.term, found.configuration_index), (found.last.term, found.last.index));
     assert_eq!(found.configuration.voters().collect::<Vec<_>>(), [ME]);
     assert!(found.is_recovered && found.lineage != old.lineage);
