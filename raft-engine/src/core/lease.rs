@@ -73,6 +73,11 @@ impl Promise {
 }
 
 impl Raft {
+    /// Whether a promise binds this server now: one that it gave, or may have given before its start.
+    pub fn is_bound(&self, now: Time) -> bool {
+        self.promise.binds(now)
+    }
+
     /// Promises the leader of the present term, from whom a heartbeat has just come, as much as the settings say: those
     /// of a configuration that is on the own disk, and no more than the own election timeout.
     pub(super) fn promise(&mut self, now: Time) -> Duration {

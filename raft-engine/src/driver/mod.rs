@@ -41,7 +41,7 @@ pub use self::event::{
     Ticket, Unknown,
 };
 pub use self::forwarding::ForwardCounts;
-pub use self::observe::{Observed, core_messages};
+pub use self::observe::{Observed, RareCounts, core_messages};
 pub use self::offline::{
     DirectoryReport, GroupReport, Recovered, Recovery, RecoveryRefusal, RecoveryRequest, check_directory, inspect,
 };
@@ -161,6 +161,7 @@ pub struct Driver {
     /// How often a group was told that its leader's process died.
     suspicions: u64,
     forward_counts: ForwardCounts,
+    rare: RareCounts,
 }
 
 impl Driver {
@@ -186,6 +187,7 @@ impl Driver {
             tail_bytes: settings.cache_bytes,
         };
         let (storage, recovered) = Storage::open(options, files, seed)?;
+        let torn_tails = u64::from(recovered.cut.is_some());
         Ok(Self {
             random: fastrand::Rng::with_seed(entropy::timeout_seed(seed)),
             settings,
@@ -217,6 +219,7 @@ impl Driver {
             is_warned_of_slowness: false,
             suspicions: 0,
             forward_counts: ForwardCounts::default(),
+            rare: RareCounts { torn_tails, ..RareCounts::default() },
         })
     }
 

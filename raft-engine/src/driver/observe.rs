@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::group::Phase;
 use super::{Driver, ForwardCounts, Role};
 use crate::transport::{self, Frame};
-use crate::types::{Configuration, EntryKind, GroupId, Index, Message, Position, ServerId, Term};
+use crate::types::{Configuration, EntryKind, GroupId, Index, Message, Position, ServerId, Term, Time};
 
 /// One group, as it is between two events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,40 @@ pub struct Observed {
     pub is_stopped: bool,
 }
 
+/// How often the rare things happened of which nothing else tells, since the open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RareCounts {
+    /// Opens whose log ended in a torn tail: this one, or none.
+    pub torn_tails: u64,
+    /// Groups whose entries were copied to the end of the log, to free its oldest segment.
+    pub relocations: u64,
+    /// Streams of snapshots that went on where an earlier one had broken off.
+    pub snapshots_resumed: u64,
+    /// Those of them whose earlier one was received before the open.
+    pub snapshots_resumed_after_restart: u64,
+    /// Streams of snapshots that were refused, as nothing in them was new, or whoever sent them leads no more.
+    pub snapshots_unwanted: u64,
+    /// Own snapshots that an installed one had overtaken when they were written.
+    pub snapshots_overtaken: u64,
+}
+
 impl Driver {
+    /// How often rare things happened.
+    pub fn observe_rare(&self) -> RareCounts {
+        self.rare
+    }
+
+    /// What a read by lease would cover now; `None` where there is no lease.
+    pub fn observe_lease(&self, id: GroupId, now: Time) -> Option<Index> {
+        let Phase::Formed(formed) = &self.groups.get(&id)?.phase else { return None };
+        formed.raft.read_by_lease(now)
+    }
+
+    /// Whether a promise binds this server now.
+    pub fn observe_promise(&self, id: GroupId, now: Time) -> bool {
+        self.groups.get(&id).and_then(|group| group.formed()).is_some_and(|formed| formed.raft.is_bound(now))
+    }
+
     /// A formed group; `None` before.
     pub fn observe(&self, id: GroupId) -> Option<Observed> {
         let group = self.groups.get(&id)?;

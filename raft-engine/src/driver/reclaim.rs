@@ -139,6 +139,7 @@ impl Driver {
     }
 
     fn move_out(&mut self, group: GroupId) {
+        self.rare.relocations += 1;
         self.storage.relocate(group);
         self.reclaim.has_begun = true;
     }

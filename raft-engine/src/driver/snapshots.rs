@@ -33,6 +33,8 @@ pub(super) struct Snapshots {
     pub(super) sending: BTreeMap<ServerId, Sending>,
     /// A stream from a leader.
     pub(super) receiving: Option<Receiving>,
+    /// One was received, in whole or in part, since the open.
+    has_received: bool,
     /// A stored snapshot whose mark is not durable yet: when it is, the log is compacted behind it.
     pub(super) marking: Option<Index>,
     /// The file of a received snapshot that waits for its mark, and where it came from.
@@ -212,6 +214,7 @@ impl Driver {
                 assert_eq!(taking.index, meta.position.index, "the snapshot stored is the one that was taken");
                 // An installed snapshot may have overtaken it: then it stands for nothing that the log still has.
                 if formed_compacted(group) >= taking.index {
+                    self.rare.snapshots_overtaken += 1;
                     let waiting = std::mem::take(&mut group.snapshots.waiting);
                     return complete(id, waiting, Outcome::NotApplied(NotApplied::Busy), &mut self.effects);
                 }
@@ -490,7 +493,10 @@ impl Driver {
         }
         match group.run(|raft| raft.snapshot_offered(now, from, term, number, meta.position)) {
             Some(Offer::Wanted) => {}
-            _ => return self.close(connection),
+            _ => {
+                self.rare.snapshots_unwanted += 1;
+                return self.close(connection);
+            }
         }
         if self.storage.received_bytes(id, &meta).is_none() {
             self.storage.abort_snapshot(id, SnapshotOrigin::Peer);
@@ -500,6 +506,9 @@ impl Driver {
         let receiving = Receiving { from, connection, term, number, meta };
         let (to, message) = receiving.progress(stored, false);
         if let Some(group) = self.groups.get_mut(&id) {
+            let has_received = std::mem::replace(&mut group.snapshots.has_received, true);
+            self.rare.snapshots_resumed += u64::from(stored > 0);
+            self.rare.snapshots_resumed_after_restart += u64::from(stored > 0 && !has_received);
             group.snapshots.receiving = Some(receiving);
         }
         self.send(id, to, message);
