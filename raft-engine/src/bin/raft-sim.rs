@@ -31,7 +31,12 @@ fn main() -> ExitCode {
         }
     };
     if arguments.is_single {
-        let report = run(Options { seed: arguments.first, reductions: arguments.reductions, trace: arguments.trace });
+        let report = run(Options {
+            seed: arguments.first,
+            reductions: arguments.reductions,
+            trace: arguments.trace,
+            ..Options::default()
+        });
         println!("seed {}: {} steps, trace hash {:016x}", report.seed, report.steps, report.trace_hash);
         if let Some(failure) = &report.failure {
             println!("{failure}");
@@ -114,6 +119,9 @@ fn many(arguments: &Arguments) -> ExitCode {
         }
     });
     print!("{coverage}");
+    for never in coverage.never() {
+        println!("NEVER REACHED: {never}");
+    }
     let average = steps / done.max(1);
     let hours = simulated.as_secs_f64() / 3600.0;
     println!(

@@ -19,6 +19,11 @@ macro_rules! counters {
                 $(self.$name += other.$name;)*
             }
 
+            /// What never happened.
+            pub fn never(&self) -> Vec<&'static str> {
+                self.rows().into_iter().filter(|(_, count)| *count == 0).map(|(text, _)| text).collect()
+            }
+
             /// Every count with what it counts.
             pub fn rows(&self) -> Vec<(&'static str, u64)> {
                 vec![$(($text, self.$name),)*]
@@ -36,12 +41,28 @@ counters! {
     changes_unknown = "changes of members whose asker lost the leader",
     changes_joint = "joint configurations appended",
     changes_undone = "configurations undone by a truncation",
+    joint_changes_undone = "joint configurations undone by a truncation",
+    changes_given_up = "changes of members given up, as nobody caught up",
+    changes_not_met = "changes of members given up, as somebody was not met",
+    changes_cancelled = "changes of members cancelled",
+    cancellations_too_late = "cancellations refused in the joint phase",
+    elections_in_joint = "elections won in a joint configuration",
     joins = "servers that joined",
     removals = "servers that learned of their removal",
     transfers_done = "hand-overs of leadership",
     transfers_not_done = "hand-overs that came to nothing",
+    transfers_timed_out = "hand-overs given up in time",
+    hand_overs_of_priority_0 = "words to stand from leaders of priority 0",
+    hand_overs_of_leavers = "words to stand from leaders that were removed",
+    proposals_transferring = "proposals refused during a hand-over",
+    leases_held = "reads by lease at a leader that has one",
+    leases_missing = "reads by lease at a leader that has none",
+    starts_bound_by_a_promise = "starts of a group bound by a promise",
     reads_by_lease = "reads asked for by lease and answered",
     entries_committed = "entries committed",
+    operations_judged = "operations of clients judged",
+    operations_unknown = "operations of unknown outcome judged",
+    keys_judged = "keys whose histories were judged",
     truncations = "log tails truncated",
     proposals_applied = "proposals applied",
     proposals_not_applied = "proposals certainly not applied",
@@ -59,6 +80,12 @@ counters! {
     snapshots_taken = "snapshots taken",
     snapshots_restored_at_start = "snapshots restored at a start",
     snapshots_installed = "snapshots installed from a leader",
+    snapshots_resumed = "snapshot streams resumed",
+    snapshots_resumed_after_restart = "snapshot streams resumed after a restart",
+    snapshots_unwanted = "snapshot streams refused as stale",
+    snapshots_overtaken = "own snapshots overtaken by an installed one",
+    truncations_while_a_snapshot_is_written = "truncations while a snapshot is written",
+    truncations_while_restoring = "truncations while a host is restored",
     segments_made = "log segments filled ahead",
     files_renamed = "files renamed",
     large_entries = "entries longer than a frame",
@@ -68,6 +95,8 @@ counters! {
     crashes_before_ready = "crashes during recovery",
     crashes_inside_a_turn = "crashes between effects of a turn",
     log_writes_torn = "log writes torn by a crash",
+    torn_tails = "opens that cut a torn tail",
+    relocations = "groups moved to the end of the log",
     log_writes_unsynced = "log writes left in the page cache by a crash",
     crashes_while_forming = "crashes before formation ended",
     wipes_while_forming = "directories wiped before formation ended",
@@ -98,6 +127,27 @@ counters! {
     session_repeats = "retries answered with the first reply",
     session_forgotten = "retries whose reply is not kept any more",
     session_gone = "commands of sessions that are gone",
+    ambushes_change_begun = "ambushes as a change began",
+    ambushes_begun_committed = "ambushes as its first entry was committed",
+    ambushes_joint = "ambushes as a joint configuration was appended",
+    ambushes_joint_committed = "ambushes as a joint configuration was committed",
+    ambushes_target = "ambushes as a target was appended",
+    ambushes_target_committed = "ambushes as a target was committed",
+    ambushes_handing_over = "ambushes as a successor was told to stand",
+    ambushes_recovering = "ambushes during recovery",
+    ambushes_snapshot = "ambushes as a snapshot began",
+    ambushes_truncation = "ambushes as a log was truncated",
+    stars = "partitions with one hub",
+    chains = "partitions in a chain",
+    constrained_elections = "partitions whose hub is behind",
+    stalls = "partial partitions left to stand",
+    quorum_losses = "quorums lost for good and recovered",
+    entries_lost_with_a_quorum = "committed entries lost with a quorum",
+    entries_committed_by_a_recovery = "entries committed by a recovery alone",
+    crashes_in_quorum_recoveries = "crashes while a group is recovered from that",
+    servers_of_old_groups = "servers left behind by such a recovery",
+    refusals_of_old_groups = "refusals told to those",
+
 }
 
 impl fmt::Display for Coverage {

@@ -60,6 +60,8 @@ struct Record {
     is_appended: bool,
     /// Where a command was committed.
     committed: Option<Index>,
+    /// By which entry one of a session was applied.
+    applied: Option<Index>,
 }
 
 /// All requests of a run, by tag.
@@ -86,7 +88,16 @@ impl History {
         if let Request::Propose { payload_crc } = request {
             self.commands.insert(payload_crc, tag);
         }
-        self.records.push(Record { group, server, epoch, request, ended: None, is_appended: false, committed: None });
+        self.records.push(Record {
+            group,
+            server,
+            epoch,
+            request,
+            ended: None,
+            is_appended: false,
+            committed: None,
+            applied: None,
+        });
         tag
     }
 
@@ -98,6 +109,12 @@ impl History {
     /// The last index that anybody knows to be committed in this group.
     pub fn acknowledged(&self, group: usize) -> Index {
         self.acknowledged.get(&group).copied().unwrap_or(0)
+    }
+
+    /// The group was recovered from the loss of a quorum: what was acknowledged behind `through` is lost.
+    pub fn goes_back(&mut self, group: usize, through: Index) {
+        let acknowledged = self.acknowledged.entry(group).or_default();
+        *acknowledged = (*acknowledged).min(through);
     }
 
     /// A process answers. `index` of an applied command is its entry's; of a read, what the state that answered it had
@@ -171,6 +188,19 @@ impl History {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// A command of a session is applied somewhere, by the entry at `index`.
+    pub fn applied(&mut self, payload_crc: u32, index: Index) {
+        if let Some(&tag) = self.commands.get(&payload_crc) {
+            self.records[tag as usize].applied = Some(index);
+        }
+    }
+
+    /// Where the command of this tag took effect, if it did: one of a session may be committed and not applied.
+    pub fn effect_at(&self, tag: u64, is_in_session: bool) -> Option<Index> {
+        let record = self.records.get(usize::try_from(tag).ok()?)?;
+        if is_in_session { record.applied } else { record.committed }
     }
 
     /// The command's tag.

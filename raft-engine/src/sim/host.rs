@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use fastrand::Rng;
 
+use super::operations::Command;
 use crate::driver::{FrozenSessions, Sessions, Ticket};
 use crate::types::{Entry, FileName, Index, SnapshotMeta, SnapshotSection};
 
@@ -19,7 +20,9 @@ pub(super) struct State {
     pub(super) applied: Index,
     /// A digest of all payloads of commands, in order.
     chain: u64,
-    values: BTreeMap<u8, u64>,
+    values: BTreeMap<u16, u64>,
+    /// Of all values: the sum of a digest of each.
+    sum: u64,
 }
 
 /// What the engine wants of the host, in order.
@@ -57,34 +60,55 @@ pub(super) struct Host {
     pub(super) is_scheduled: bool,
 }
 
+impl Host {
+    /// Whether its state is to be replaced, or being so.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task, Task::Restore { .. }))
+    }
+}
+
 impl State {
     /// Applies one command, and answers with what tells this effect from any other, at some length.
     pub(super) fn apply(&mut self, command: &Entry) -> Vec<u8> {
         self.applied = command.index;
         self.chain = (self.chain.rotate_left(7) ^ u64::from(command.payload_crc)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let key = command.payload.get(8).copied().unwrap_or(0) % 16;
-        self.values.insert(key, u64::from(command.payload_crc) << 32 | command.index);
+        let Command { key, change } = Command::read(&command.payload);
+        let held = self.values.get(&key).copied();
+        let (holds, answered) = change.apply(held);
+        if let Some(holds) = holds {
+            self.sum = self.sum.wrapping_sub(held.map_or(0, |held| mix(u64::from(key), held)));
+            self.sum = self.sum.wrapping_add(mix(u64::from(key), holds));
+            self.values.insert(key, holds);
+        }
         let mut answer = self.chain.to_le_bytes().to_vec();
-        answer.resize(8 + command.payload_crc as usize % 40, key);
+        answer.extend_from_slice(&answered.to_le_bytes());
+        answer.resize(16 + command.payload_crc as usize % 32, key as u8);
         answer
+    }
+
+    /// What an answer says of the key.
+    pub(super) fn answered(answer: &[u8]) -> Option<u64> {
+        Some(u64::from_le_bytes(answer.get(8..16)?.try_into().ok()?))
+    }
+
+    /// What a key holds.
+    pub(super) fn value(&self, key: u16) -> Option<u64> {
+        self.values.get(&key).copied()
     }
 
     /// What two equal states have in common.
     pub(super) fn digest(&self) -> u64 {
-        let mix = |digest: u64, word: u64| (digest.rotate_left(9) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-        self.values
-            .iter()
-            .fold(mix(self.chain, self.applied), |digest, (&key, &value)| mix(mix(digest, u64::from(key)), value))
+        mix(mix(self.chain, self.applied), self.sum)
     }
 
     /// The state as bytes, padded by a content that depends on it so that snapshots are of many sizes.
     fn to_bytes(&self, padding: usize) -> Bytes {
-        let mut bytes = Vec::with_capacity(32 + 9 * self.values.len() + padding);
+        let mut bytes = Vec::with_capacity(32 + 10 * self.values.len() + padding);
         bytes.extend_from_slice(&self.applied.to_le_bytes());
         bytes.extend_from_slice(&self.chain.to_le_bytes());
-        bytes.push(u8::try_from(self.values.len()).expect("there are sixteen keys"));
+        bytes.extend_from_slice(&u16::try_from(self.values.len()).expect("keys have 16 bits").to_le_bytes());
         for (&key, &value) in &self.values {
-            bytes.push(key);
+            bytes.extend_from_slice(&key.to_le_bytes());
             bytes.extend_from_slice(&value.to_le_bytes());
         }
         bytes.resize(bytes.len() + padding, self.applied.to_le_bytes()[0]);
@@ -94,12 +118,19 @@ impl State {
     /// The state that these bytes are of.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let mut state = Self { applied: word(0)?, chain: word(8)?, values: BTreeMap::new() };
-        for row in 0..usize::from(*bytes.get(16)?) {
-            state.values.insert(*bytes.get(17 + 9 * row)?, word(18 + 9 * row)?);
+        let half = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+        let mut state = Self { applied: word(0)?, chain: word(8)?, ..Self::default() };
+        for row in 0..usize::from(half(16)?) {
+            let (key, value) = (half(18 + 10 * row)?, word(20 + 10 * row)?);
+            state.sum = state.sum.wrapping_add(mix(u64::from(key), value));
+            state.values.insert(key, value);
         }
         Some(state)
     }
+}
+
+fn mix(digest: u64, word: u64) -> u64 {
+    (digest.rotate_left(9) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
 impl Source {
@@ -142,7 +173,7 @@ mod tests {
         let mut rng = Rng::with_seed(3);
         let mut state = State::default();
         for index in 1..200 {
-            let payload = Bytes::from(vec![u8::try_from(index).unwrap(); 20]);
+            let payload = Bytes::from(vec![u8::try_from(index).unwrap(); 20]); // Many keys.
             state.apply(&Entry::new(Position { term: 1, index }, LogTime(0), EntryKind::Command, payload));
             let mut source = Source::new(&state, Sessions::default().freeze(), &mut rng);
             let mut bytes = Vec::new();

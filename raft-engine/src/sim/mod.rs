@@ -6,16 +6,19 @@
 //! the same steps, to the last byte, and the trace's hash says so.
 //!
 //! What lives where: `queue` is time, `disk` and `network` are what servers stand on, `host` is the program that embeds
-//! them, `profile` and `faults` say what a seed is like, `history` and `invariants` judge, `trace`, `coverage` and
-//! `shrink` tell, and `world` moves it all. It uses the driver and nothing below it, and takes no decision that a server should.
+//! them, `profile`, `faults` and `attacks` say what a seed is like, `history`, `invariants`, `operations` and `linearizability` judge,
+//! `trace`, `coverage` and `shrink` tell, and `world` moves it all. It uses the driver and nothing below it, and takes no decision that a server should.
 
+mod attacks;
 mod coverage;
 mod disk;
 mod faults;
 mod history;
 mod host;
 mod invariants;
+mod linearizability;
 mod network;
+mod operations;
 mod profile;
 mod queue;
 mod report;
@@ -25,6 +28,8 @@ mod world;
 
 pub use coverage::Coverage;
 pub use history::{Ended, History, Request};
-pub use invariants::{Changed, EntryId, Invariants, Limits, Seen, View, Violation};
+pub use invariants::{Changed, EntryId, Invariants, Limits, Lost, Seen, View, Violation};
+pub use linearizability::{Action, NEVER, Operation, Tick, Verdict, check};
+pub use operations::{Cell, Change};
 pub use report::{Failure, Options, Report, run, shrink};
-pub use shrink::{FAULTS, Reduction};
+pub use shrink::{ATTACKS, FAULTS, Reduction};

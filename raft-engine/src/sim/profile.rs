@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::attacks::{Attacks, Clocks};
 use super::faults::MAX_SERVERS;
 use super::network::NetworkProfile;
 use crate::driver::Settings;
@@ -69,6 +70,8 @@ pub(super) struct Profile {
     pub(super) other_members: bool,
     /// Clients that use sessions.
     pub(super) session_clients: usize,
+    /// What lies in wait.
+    pub(super) attacks: Attacks,
 }
 
 impl Profile {
@@ -147,6 +150,7 @@ impl Profile {
             // Alone, it would form the group that it was told to.
             other_members: rng.u8(..12) == 0 && servers > 1,
             session_clients: 0,
+            attacks: Attacks::default(),
         }
         .with_batches(rng.clone())
         .with_operators(rng.clone())
@@ -196,6 +200,33 @@ impl Profile {
             // Nobody knows which wiped directory would be one too many.
             self.weights.wipe = 0;
         }
+        self
+    }
+
+    /// What lies in wait, of a stream of its own.
+    pub(super) fn with_attacks(mut self, rng: &mut Rng) -> Self {
+        self.attacks = Attacks::new(rng, self.faults_end);
+        if self.group_settings.lease.is_zero() {
+            self.attacks.lease_interval = None;
+        }
+        // Whoever is left needs somebody who can be added; and what a majority is, is said of one group.
+        if self.groups > 1 || !self.has_operator() || self.servers == self.initial {
+            self.attacks.quorum_loss_at = None;
+        }
+        self
+    }
+
+    /// Clocks that differ by more than leases allow, and leases, so that somebody reads what is stale.
+    pub(super) fn with_clocks_beyond_the_bound(mut self) -> Self {
+        self.group_settings.lease = self.settings.election_timeout;
+        self.weights = Weights::default();
+        self.request_interval = Duration::from_millis(5);
+        self.operator_interval = None;
+        self.attacks = Attacks {
+            clocks: Clocks::BeyondBound,
+            lease_interval: Some(Duration::from_millis(1)),
+            ..Attacks::default()
+        };
         self
     }
 

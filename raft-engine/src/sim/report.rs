@@ -23,6 +23,8 @@ pub struct Options {
     pub reductions: Vec<Reduction>,
     /// Print every step as it happens.
     pub trace: bool,
+    /// Clocks differ by more than leases allow: some seeds fail then, and must.
+    pub clocks_beyond_bound: bool,
 }
 
 /// What came of a seed.
@@ -70,9 +72,8 @@ impl fmt::Display for Failure {
 
 /// Runs a seed. A seed that fails is run once more, to tell its last steps.
 pub fn run(options: Options) -> Report {
-    let Options { seed, reductions, trace } = options;
-    let report = run_once(seed, &reductions, 0, trace);
-    if report.failure.is_some() && !trace { run_once(seed, &reductions, TAIL_LINES, false) } else { report }
+    let report = run_once(&options, 0);
+    if report.failure.is_some() && !options.trace { run_once(&options, TAIL_LINES) } else { report }
 }
 
 /// Runs a seed that failed again and again, each time without one thing more, and tells of the smallest run that breaks
@@ -80,14 +81,16 @@ pub fn run(options: Options) -> Report {
 pub fn shrink(report: &Report) -> Option<Failure> {
     let (seed, failure) = (report.seed, report.failure.as_ref()?);
     let kept = shrink::shrink(&failure.what, report.steps, |reductions| {
-        let report = run_once(seed, reductions, 0, false);
+        let report = run_once(&Options { seed, reductions: reductions.to_vec(), ..Options::default() }, 0);
         report.failure.map(|failure| (failure.what, report.steps))
     });
-    run(Options { seed, reductions: kept, trace: false }).failure
+    run(Options { seed, reductions: kept, ..Options::default() }).failure
 }
 
-fn run_once(seed: u64, reductions: &[Reduction], keep: usize, echo: bool) -> Report {
-    let mut world = World::new(seed, reductions, keep, echo);
+fn run_once(options: &Options, keep: usize) -> Report {
+    let Options { seed, reductions, .. } = options;
+    let seed = *seed;
+    let mut world = World::new(options, keep);
     let what = match catching(|| world.run()) {
         Ok(Ok(())) => None,
         Ok(Err(violation)) => Some(Violation::to_string(&violation)),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::attacks::Clocks;
 use super::profile::{Profile, Weights};
 
 /// One thing that a run does without.
@@ -22,6 +23,18 @@ pub enum Reduction {
     Overlap,
     /// Turns that gather events.
     Gathering,
+    /// Clocks that do not run alike.
+    Drift,
+    /// Partitions of known shapes.
+    Shapes,
+    /// What lies in wait for moments.
+    Ambushes,
+    /// The loss of a quorum for good.
+    QuorumLoss,
+    /// The partition that is left when faults have ended.
+    Stall,
+    /// Reads at whoever has believed longest that it leads.
+    LeaseReads,
     /// Faults after so many milliseconds.
     After(u64),
 }
@@ -41,6 +54,16 @@ pub const FAULTS: [&str; 13] = [
     "full-disk",
     "wipe",
     "all-down",
+];
+
+/// Everything that a run does beyond throwing dice: without it, a seed is what it was before there was any.
+pub const ATTACKS: [Reduction; 6] = [
+    Reduction::Drift,
+    Reduction::Shapes,
+    Reduction::Ambushes,
+    Reduction::QuorumLoss,
+    Reduction::Stall,
+    Reduction::LeaseReads,
 ];
 
 /// The earliest end of faults that is tried, in milliseconds: groups have formed by then.
@@ -65,6 +88,12 @@ impl Reduction {
             }
             Self::Groups => profile.groups = 1,
             Self::Operators => profile.operator_interval = None,
+            Self::Drift => profile.attacks.clocks = Clocks::Alike,
+            Self::Shapes => profile.attacks.shape_interval = None,
+            Self::Ambushes => profile.attacks.ambushes = 0,
+            Self::QuorumLoss => profile.attacks.quorum_loss_at = None,
+            Self::Stall => profile.attacks.stall = None,
+            Self::LeaseReads => profile.attacks.lease_interval = None,
             Self::Overlap => profile.settings.writes_in_flight = 1,
             Self::Gathering => profile.gather_eighths = 0,
             Self::After(milliseconds) => {
@@ -101,6 +130,12 @@ impl fmt::Display for Reduction {
             Self::Groups => f.write_str("groups"),
             Self::Operators => f.write_str("operators"),
             Self::Overlap => f.write_str("overlap"),
+            Self::Drift => f.write_str("drift"),
+            Self::Shapes => f.write_str("shapes"),
+            Self::Ambushes => f.write_str("ambushes"),
+            Self::QuorumLoss => f.write_str("quorum-loss"),
+            Self::Stall => f.write_str("stall"),
+            Self::LeaseReads => f.write_str("lease-reads"),
             Self::Gathering => f.write_str("gathering"),
             Self::After(milliseconds) => write!(f, "after={milliseconds}"),
         }
@@ -119,6 +154,12 @@ impl FromStr for Reduction {
             "groups" => Self::Groups,
             "operators" => Self::Operators,
             "overlap" => Self::Overlap,
+            "drift" => Self::Drift,
+            "shapes" => Self::Shapes,
+            "ambushes" => Self::Ambushes,
+            "quorum-loss" => Self::QuorumLoss,
+            "stall" => Self::Stall,
+            "lease-reads" => Self::LeaseReads,
             "gathering" => Self::Gathering,
             _ => match text.strip_prefix("after=").and_then(|number| number.parse().ok()) {
                 Some(milliseconds) => Self::After(milliseconds),
@@ -152,6 +193,7 @@ pub(super) fn shrink(
         steps.is_some()
     };
     let mut candidates = vec![Reduction::Groups, Reduction::Operators, Reduction::Network];
+    candidates.extend(ATTACKS);
     candidates.extend((0..FAULTS.len()).map(Reduction::Fault));
     candidates.extend([Reduction::Overlap, Reduction::Gathering]);
     for candidate in candidates {
@@ -212,7 +254,7 @@ mod tests {
     fn every_reduction_is_told_and_read_again() {
         let others = [Reduction::Network, Reduction::Groups, Reduction::Operators, Reduction::After(1_234)];
         let more = [Reduction::Overlap, Reduction::Gathering];
-        for reduction in (0..FAULTS.len()).map(Reduction::Fault).chain(others).chain(more) {
+        for reduction in (0..FAULTS.len()).map(Reduction::Fault).chain(others).chain(more).chain(ATTACKS) {
             assert_eq!(reduction.to_string().parse(), Ok(reduction));
         }
         assert!("everything".parse::<Reduction>().is_err());

@@ -93,6 +93,8 @@ kinds! {
     Role = "group {}: role {} in term {}, leader {}",
     Progress = "group {}: commit {}, durable {}, last {} in term {}",
     Liveness = "faults end",
+    Recovered = "operator: recovers the group from the loss of its quorum, by entry {} of term {}",
+    Stall = "a partial partition is left to stand",
 }
 
 /// The most numbers of a record.

@@ -38,8 +38,12 @@ pub(super) struct Copy {
     pub(super) first_entry: Option<EntryId>,
     /// The directory was emptied when it may have voted: it never takes part again.
     pub(super) is_out: bool,
+    /// The group was recovered without it: it is of another group, under the same name.
+    pub(super) is_of_old_group: bool,
     /// The index of the configuration in force.
     pub(super) configuration_index: Index,
+    /// Whether that is joint.
+    pub(super) is_joint: bool,
     /// The last entry handed to the host of the present process.
     pub(super) handed: Index,
     /// What that host held by itself when it started.
@@ -63,6 +67,7 @@ impl Copy {
         }
         self.view = None;
         self.configuration_index = 0;
+        self.is_joint = false;
         self.handed = 0;
         self.held = 0;
         self.is_unproven = false;

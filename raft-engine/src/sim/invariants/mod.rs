@@ -99,6 +99,21 @@ pub struct Changed {
     pub joint: u64,
     /// A configuration was undone.
     pub undone: bool,
+    /// A joint one was.
+    pub joint_undone: bool,
+    /// A configuration took effect.
+    pub configured: bool,
+}
+
+/// What the loss of a quorum cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// What was committed through this index is what the group goes on with.
+    pub through: Index,
+    /// Committed entries that are gone.
+    pub entries: u64,
+    /// Entries that nobody had committed, and that are committed from here on.
+    pub kept_uncommitted: u64,
 }
 
 /// The record of one group, and a copy of each server's log.
@@ -172,6 +187,38 @@ impl Invariants {
         self.copies[server].wipe(true);
     }
 
+    /// A server was made the only member of what is left of the group, with its log through `kept`, of which it knew so
+    /// much to be committed. The group goes on from what it has: what else was committed is lost.
+    pub fn recovered(&mut self, server: usize, kept: Position, commit: Index) -> Checked<Lost> {
+        let through = self.record.agrees_through(kept);
+        if through < commit {
+            return broken(
+                "a committed entry never changes",
+                format!("server {server} knows {commit} to be committed, and its log is the group's through {through}"),
+            );
+        }
+        let entries = self.record.last_committed() - through;
+        self.record.goes_back(through, kept.index + 1);
+        Ok(Lost { through, entries, kept_uncommitted: kept.index - through })
+    }
+
+    /// A server belongs to a group that was recovered without it: nothing that it does concerns the group any more, and it
+    /// never takes part.
+    pub fn is_of_old_group(&mut self, server: usize) {
+        self.copies[server].wipe(true);
+        self.copies[server].is_of_old_group = true;
+    }
+
+    /// Whether it does.
+    pub fn was_left_behind(&self, server: usize) -> bool {
+        self.copies[server].is_of_old_group
+    }
+
+    /// A server that never was a member begins with an empty directory.
+    pub fn is_new(&mut self, server: usize) {
+        self.copies[server] = Copy::default();
+    }
+
     /// What recovery kept is durable: all that was durable before must be there.
     pub fn ready(&mut self, server: usize) -> Checked {
         self.copies[server].ready(server)
@@ -188,7 +235,7 @@ impl Invariants {
     ) -> Checked<Changed> {
         let mut changed = Changed::default();
         let before = self.copies[server].view;
-        if before == Some(*view) {
+        if before == Some(*view) || self.copies[server].is_of_old_group {
             return Ok(changed);
         }
         self.in_bounds(server, view)?;
@@ -233,6 +280,14 @@ impl Invariants {
         let was_voter = |(_, configuration): &(Index, Arc<Configuration>)| configuration.is_voter(id_of(server));
         if !configurations.iter().any(was_voter) {
             return broken("only a voter leads (§6)", format!("server {server} leads term {}", view.term));
+        }
+        // The own vote is on its way to the disk before anybody else's is asked for.
+        let voted = |id: ServerId| at(id) == server || self.record.voted(at(id), view.term) == Some(server);
+        if !configurations.iter().any(|(_, configuration)| is_quorum(configuration, voted)) {
+            return broken(
+                "a quorum voted for a leader (§5.2, §6)",
+                format!("server {server} leads term {}, by {configurations:?}", view.term),
+            );
         }
         let copy = &self.copies[server];
         for index in view.base.index + 1..=self.record.last_committed() {
@@ -290,7 +345,7 @@ impl Invariants {
             };
             if self.record.commit(server, index, id, view.term)? {
                 news += 1;
-                if id.kind == EntryKind::Command {
+                if matches!(id.kind, EntryKind::Command | EntryKind::SessionCommand) {
                     history.committed(id.payload_crc, index)?;
                 }
                 // By a configuration that the committer knows: it may have gone through several in one step.
@@ -328,11 +383,18 @@ impl Invariants {
         if before == latest {
             return Ok(());
         }
+        let is_joint = configurations.last().is_some_and(|(_, configuration)| configuration.is_joint());
+        let was_joint = std::mem::replace(&mut copy.is_joint, is_joint);
         changed.undone = latest < before;
+        changed.joint_undone = changed.undone && was_joint && !is_joint;
+        changed.configured = latest > before;
         let news = configurations.iter().filter(|(index, _)| *index > before);
         changed.joint = news.filter(|(_, configuration)| configuration.is_joint()).count() as u64;
         for pair in configurations.windows(2) {
             let [(_, earlier), (index, later)] = pair else { continue };
+            if self.record.is_recovery(*index) {
+                continue;
+            }
             let follows = match (earlier.is_joint(), later.is_joint()) {
                 (false, false) => earlier.voters().eq(later.voters()),
                 (false, true) => earlier.voters().eq(later.outgoing_voters.iter().copied()),
@@ -370,6 +432,9 @@ impl Invariants {
 
     /// Entries are handed to a host.
     pub fn handed(&mut self, server: usize, entries: &[Entry]) -> Checked {
+        if self.copies[server].is_of_old_group {
+            return Ok(());
+        }
         for entry in entries {
             let copy = &mut self.copies[server];
             if entry.index != copy.handed + 1 {
@@ -398,7 +463,7 @@ impl Invariants {
     /// A host is about to be replaced by a snapshot.
     pub fn restoring(&mut self, server: usize, index: Index) -> Checked {
         let copy = &mut self.copies[server];
-        if index <= copy.handed && index > 0 {
+        if index <= copy.handed && index > 0 && !copy.is_of_old_group {
             return broken(
                 "a snapshot never takes a host back",
                 format!("server {server} restores {index} after handing over {}", copy.handed),
@@ -410,7 +475,7 @@ impl Invariants {
 
     /// A host has applied through `index`, one entry at a time or by a snapshot, and its state has this digest.
     pub fn state(&mut self, server: usize, index: Index, digest: u64, is_restored: bool) -> Checked {
-        if index == FIRST_INDEX && !self.takes_part(server) {
+        if self.copies[server].is_of_old_group || (index == FIRST_INDEX && !self.takes_part(server)) {
             return Ok(());
         }
         self.record.state(server, index, digest, is_restored)
@@ -426,7 +491,7 @@ impl Invariants {
         replies: Option<u32>,
         is_restored: bool,
     ) -> Checked {
-        if index == FIRST_INDEX && !self.takes_part(server) {
+        if self.copies[server].is_of_old_group || (index == FIRST_INDEX && !self.takes_part(server)) {
             return Ok(());
         }
         self.record.sessions(server, index, (decisions, replies), is_restored)
@@ -434,6 +499,9 @@ impl Invariants {
 
     /// A host applies a command of a session, by the entry at `index`, and answers.
     pub fn effect(&mut self, server: usize, key: SessionKey, index: Index, reply: &[u8]) -> Checked {
+        if self.copies[server].is_of_old_group {
+            return Ok(());
+        }
         self.record.effect(server, key, index, reply)
     }
 
@@ -484,7 +552,7 @@ fn at(id: ServerId) -> usize {
 
 /// Whether a majority of a configuration, or of both where it is joint, agrees: written anew, so that the engine's own
 /// count is held against it.
-fn is_quorum(configuration: &Configuration, agrees: impl Fn(ServerId) -> bool) -> bool {
+pub(super) fn is_quorum(configuration: &Configuration, agrees: impl Fn(ServerId) -> bool) -> bool {
     let is_majority = |voters: Vec<ServerId>| 2 * voters.iter().filter(|id| agrees(**id)).count() > voters.len();
     let incoming = is_majority(configuration.voters().collect());
     incoming && (!configuration.is_joint() || is_majority(configuration.outgoing_voters.clone()))

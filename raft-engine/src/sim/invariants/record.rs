@@ -1,9 +1,9 @@
 //! What is known of a group from outside of all its servers: nothing in it ever changes once written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EntryId, Violation, broken};
-use crate::types::{EntryKind, FIRST_INDEX, Index, SessionId, SessionKey, Term};
+use crate::types::{EntryKind, FIRST_INDEX, Index, Position, SessionId, SessionKey, Term};
 
 const SESSION_RULE: &str = "sessions give one effect and one reply";
 
@@ -38,6 +38,8 @@ pub(super) struct Record {
     sessions: BTreeMap<Index, (u32, Option<u32>)>,
     /// Commands of sessions by session and sequence: the entry that was applied, and the reply.
     effects: BTreeMap<(SessionId, u64), (Index, Vec<u8>)>,
+    /// Entries by which the group was recovered from the loss of a quorum.
+    recoveries: BTreeSet<Index>,
 }
 
 impl Record {
@@ -78,6 +80,39 @@ impl Record {
         }
         self.committed.push((id, term));
         Ok(true)
+    }
+
+    /// How far the log that ends at `last` has what was committed. Logs that agree at a place agree before it (§5.3).
+    pub(super) fn agrees_through(&self, last: Position) -> Index {
+        let Position { mut term, mut index } = last;
+        while index > FIRST_INDEX {
+            if self.committed(index).is_some_and(|id| id.term == term) {
+                return index;
+            }
+            let seen = self.seen.get(usize::try_from(index).unwrap_or(usize::MAX));
+            let seen = seen.and_then(|seen| seen.iter().find(|seen| seen.id.term == term));
+            index -= 1;
+            match seen.and_then(|seen| seen.previous) {
+                Some(previous) => term = previous,
+                // The log begins behind it: what a snapshot covers was committed.
+                None => return index.min(self.last_committed()),
+            }
+        }
+        index
+    }
+
+    /// What was committed behind `through` is lost, and with it all that followed from it. An entry at `by` says so.
+    pub(super) fn goes_back(&mut self, through: Index, by: Index) {
+        self.committed.truncate(usize::try_from(through).unwrap_or(usize::MAX));
+        self.states.split_off(&(through + 1));
+        self.sessions.split_off(&(through + 1));
+        self.effects.retain(|_, (index, _)| *index <= through);
+        self.recoveries.insert(by);
+    }
+
+    /// Whether the entry at this index made one server the only member.
+    pub(super) fn is_recovery(&self, index: Index) -> bool {
+        self.recoveries.contains(&index)
     }
 
     /// A server has an entry in its log.
@@ -142,6 +177,11 @@ impl Record {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// For whom a server voted in a term.
+    pub(super) fn voted(&self, server: usize, term: Term) -> Option<usize> {
+        self.votes.get(&(server, term)).copied()
     }
 
     /// The sessions of a server have reached an index.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::history::Request;
+use super::super::operations::Command;
 use super::super::trace::Kind;
 use super::{Checked, Phase, What, World, group_id};
 use crate::driver::{Consistency, Event, Proposal, Role, Ticket};
@@ -12,6 +13,17 @@ use crate::types::{Proposed, SessionKey};
 
 /// The origin of proposals made where the server does not lead.
 pub(super) const FORWARDED: u64 = 4;
+
+/// What a command of a session says, in every try of it.
+pub(super) type Said = (u64, u8);
+
+/// A command, ready to be proposed.
+pub(super) struct Drawn {
+    pub(super) proposed: Proposed,
+    pub(super) payload_crc: u32,
+    pub(super) command: Command,
+    pub(super) said: Said,
+}
 
 impl World {
     /// A client asks some server for something, and the next one is scheduled.
@@ -53,9 +65,10 @@ impl World {
         let mut proposals = Vec::with_capacity(count);
         let (mut first_tag, mut total) = (0, 0);
         for _ in 0..count {
-            let (proposed, payload_crc) = self.command(None);
+            let Drawn { proposed, payload_crc, command, .. } = self.command(group, None);
             let epoch = self.servers[server].epoch;
             let tag = self.history.begin(group, server, epoch, Request::Propose { payload_crc });
+            self.operations[group].asks(tag, command, false);
             if proposals.is_empty() {
                 first_tag = tag;
             }
@@ -67,7 +80,9 @@ impl World {
     }
 
     /// A command, of a session or not, whose CRC tells it from all others; a retry too, so that a log shows which is which.
-    pub(super) fn command(&mut self, key: Option<&SessionKey>) -> (Proposed, u32) {
+    /// One of a session says again what it said at first, if it did.
+    pub(super) fn command(&mut self, group: usize, key: Option<(&SessionKey, Option<Said>)>) -> Drawn {
+        let generation = self.operations[group].generation();
         let most = self.profile.max_command_bytes;
         let is_long = self.rng.u8(..if most > 100_000 { 24 } else { 4 }) == 0;
         let length = 9 + self.rng.usize(..=if is_long { most - 9 } else { most.min(200) - 9 });
@@ -76,13 +91,15 @@ impl World {
         loop {
             data[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
             data[8] = self.rng.u8(..);
+            let said = Command::write(&mut data, generation, key.and_then(|(_, said)| said));
+            let command = Command::read(&data);
             let proposed = match key {
-                Some(key) => Proposed::in_session(key, &data),
+                Some((key, _)) => Proposed::in_session(key, &data),
                 None => Bytes::copy_from_slice(&data).into(),
             };
             let payload_crc = crc32c::crc32c(&proposed.payload);
             if self.history.is_new(payload_crc) {
-                return (proposed, payload_crc);
+                return Drawn { proposed, payload_crc, command, said };
             }
         }
     }
@@ -103,11 +120,18 @@ impl World {
         let epoch = self.servers[server].epoch;
         let tag = self.history.begin(group, server, epoch, request);
         self.note(server, Kind::Read, [tag, group as u64 + 1, number, floor]);
+        if !matches!(request, Request::ReadAtLeast { .. }) {
+            let operations = &mut self.operations[group];
+            operations.reads(tag, operations.key_of_read(tag));
+        }
+        if consistency == Consistency::Lease {
+            self.count_lease(server, group);
+        }
         let ticket = Ticket { origin: 1, tag };
         self.feed(server, Event::Read { group: group_id(group), ticket, consistency })
     }
 
-    fn ask_snapshot(&mut self, server: usize, group: usize) -> Checked {
+    pub(super) fn ask_snapshot(&mut self, server: usize, group: usize) -> Checked {
         if !self.is_up(server, group) {
             return Ok(());
         }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::super::attacks::Moment;
 use super::super::disk::Lane;
-use super::super::history::Ended;
+use super::super::history::{Ended, Request};
 use super::super::host::Task;
 use super::super::invariants::Violation;
 use super::super::network::{Place, Sending};
@@ -78,6 +79,7 @@ impl World {
             Effect::BeginSnapshot { group, index } => {
                 self.note(server, Kind::BeginSnapshot, [group.0, index]);
                 self.host_task(server, group, Task::BeginSnapshot { index });
+                self.moment(server, group_at(group), Moment::SnapshotBegun);
             }
             Effect::SnapshotMore { group } => {
                 self.note(server, Kind::SnapshotMore, [group.0]);
@@ -277,6 +279,7 @@ impl World {
             Outcome::NotApplied(reason) => {
                 self.coverage.proposals_overloaded += u64::from(*reason == NotApplied::Overloaded);
                 self.coverage.proposals_disk_full += u64::from(*reason == NotApplied::DiskFull);
+                self.count_refusal(ticket.tag, reason);
                 Ended::NotApplied
             }
             Outcome::Unknown(_) => Ended::Unknown,
@@ -288,6 +291,26 @@ impl World {
         self.end_request(server, group, ticket, ended)
     }
 
+    /// Counts why an operator's request came to nothing.
+    fn count_refusal(&mut self, tag: u64, reason: &NotApplied) {
+        let marks = &mut self.coverage;
+        match (self.history.request(tag), reason) {
+            (Some(Request::Change), NotApplied::Cancelled) => marks.changes_cancelled += 1,
+            (Some(Request::Change), NotApplied::GivenUp(why)) if why.contains("catch up") => {
+                marks.changes_given_up += 1
+            }
+            (Some(Request::Change), NotApplied::GivenUp(_)) => marks.changes_not_met += 1,
+            (Some(Request::Change), NotApplied::Invalid(why)) if why.contains("joint phase") => {
+                marks.cancellations_too_late += 1;
+            }
+            (Some(Request::Transfer), NotApplied::GivenUp(why)) if why.contains("in time") => {
+                marks.transfers_timed_out += 1;
+            }
+            (_, NotApplied::Transferring) => marks.proposals_transferring += 1,
+            _ => {}
+        }
+    }
+
     /// A request of a client ends.
     pub(super) fn end_request(&mut self, server: usize, group: GroupId, ticket: Ticket, ended: Ended) -> Checked {
         let outcome = match ended {
@@ -297,6 +320,9 @@ impl World {
         };
         self.note(server, Kind::Complete, [group.0, ticket.tag, ticket.origin, outcome]);
         self.count_outcome(ticket, ended);
+        if ended == Ended::NotApplied {
+            self.operations[group_at(group)].not_applied(ticket.tag);
+        }
         let epoch = self.servers[server].epoch;
         self.history.end(group_at(group), server, epoch, ticket.tag, ended)
     }
@@ -328,7 +354,11 @@ impl World {
                 }
                 return Ok(());
             }
-            Notice::Refused { .. } => self.coverage.refusals += 1,
+            Notice::Refused { .. } => {
+                self.coverage.refusals += 1;
+                let is_old = self.invariants[0].was_left_behind(server);
+                self.coverage.refusals_of_old_groups += u64::from(is_old);
+            }
             Notice::ServerStopped { .. } | Notice::GroupStopped { .. } => self.coverage.server_stops += 1,
             Notice::Removed { .. } => self.coverage.removals += 1,
             Notice::Formed { .. } => self.coverage.joins += u64::from(server >= self.profile.initial),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::faults::{Fault, MAX_SERVERS, draw};
+use super::super::faults::{Fault, MAX_SERVERS, Masks, draw};
 use super::super::history::Ended;
 use super::super::host::State;
 use super::super::invariants::Violation;
@@ -35,14 +35,11 @@ impl World {
             }
             Fault::Close { server } => return self.close(server),
             Fault::Pause { server, lasts } => {
-                self.coverage.pauses += 1;
-                self.note(server, Kind::Pause, [u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX)]);
-                self.servers[server].paused_until = self.queue.now() + lasts;
+                self.pause(server, lasts);
             }
             Fault::Partition { masks } => {
                 self.coverage.partitions += 1;
-                self.note(None, Kind::Partition, masks.map(u64::from));
-                self.network.block(masks, &mut self.queue, &mut self.rng);
+                self.block(masks);
                 // Flapping links heal within a heartbeat or two.
                 let millis = if self.rng.u8(..3) == 0 { 100 } else { 2_000 };
                 let delay = Duration::from_millis(self.rng.u64(..millis));
@@ -95,6 +92,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn pause(&mut self, server: usize, lasts: Duration) {
+        self.coverage.pauses += 1;
+        self.note(server, Kind::Pause, [u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX)]);
+        self.servers[server].paused_until = self.queue.now() + lasts;
+    }
+
+    /// Blocks links for a while.
+    pub(super) fn partition(&mut self, masks: Masks, lasts: Duration) {
+        self.coverage.partitions += 1;
+        self.block(masks);
+        self.queue.after(lasts, What::Heal);
+    }
+
+    pub(super) fn block(&mut self, masks: Masks) {
+        self.note(None, Kind::Partition, masks.map(u64::from));
+        self.network.block(masks, &mut self.queue, &mut self.rng);
     }
 
     /// Between two events, or within the next turn.

@@ -22,11 +22,16 @@ impl World {
 
     fn schedule_host(&mut self, server: usize, group: usize) {
         let nanos = u64::try_from(self.profile.host_latency.as_nanos()).unwrap_or(u64::MAX);
-        let delay = Duration::from_nanos(self.rng.u64(..=nanos));
+        let mut delay = Duration::from_nanos(self.rng.u64(..=nanos));
+        let attacks = self.profile.attacks.ambushes;
         let this = &mut self.servers[server];
         let epoch = this.epoch;
         let Some(process) = &mut this.process else { return };
         let host = &mut process.hosts[group];
+        if attacks > 0 && host.is_restoring() && self.attack_rng.u8(..4) == 0 {
+            // Long enough for the log to change meanwhile.
+            delay += Duration::from_millis(self.attack_rng.u64(..600));
+        }
         if !host.tasks.is_empty() && !std::mem::replace(&mut host.is_scheduled, true) {
             self.queue.after(delay, What::Host { server, epoch, group });
         }
@@ -75,7 +80,7 @@ impl World {
         let Task::Apply { mut entries, mut tickets, mut done } = task else { return Ok(()) };
         let count = if self.rng.u8(..4) == 0 { self.rng.usize(1..=entries.len()) } else { entries.len() };
         let now_done: Vec<_> = entries.drain(..count).collect();
-        let fates = self.apply_entries(server, group, now_done.clone())?;
+        let (fates, answers) = self.apply_entries(server, group, now_done.clone())?;
         let applied = now_done.last().map_or(0, |entry| entry.index);
         for (entry, fate) in now_done.iter().zip(fates) {
             if let Some(&(position, ticket)) = tickets.front()
@@ -95,9 +100,15 @@ impl World {
                     ));
                 }
                 self.answer_session(server, group, ticket.tag, entry, &fate)?;
+                let answer = match &fate {
+                    Fate::Applied(at) => State::answered(&answers[*at]),
+                    Fate::Repeated(reply) => State::answered(&reply.bytes),
+                    _ => None,
+                };
+                self.operations[group].answered(ticket.tag, answer);
                 let ended = match fate {
                     Fate::Applied(_) => Ended::Applied(entry.index),
-                    Fate::Done(position) => Ended::Applied(position.index),
+                    Fate::Done(_) => Ended::Applied(entry.index),
                     Fate::Repeated(reply) => Ended::Applied(reply.position.index),
                     Fate::Forgotten | Fate::Expired | Fate::Unsettled => Ended::Unknown,
                 };
@@ -125,9 +136,15 @@ impl World {
         self.feed(server, Event::Applied { group: group_id(group), index: applied })
     }
 
-    /// Takes entries through the sessions, and what these leave to the state machine. What became of each.
-    fn apply_entries(&mut self, server: usize, group: usize, entries: Vec<Entry>) -> Checked<Vec<Fate>> {
-        let Some(process) = &mut self.servers[server].process else { return Ok(Vec::new()) };
+    /// Takes entries through the sessions, and what these leave to the state machine. What became of each, and what the
+    /// state machine answered.
+    fn apply_entries(
+        &mut self,
+        server: usize,
+        group: usize,
+        entries: Vec<Entry>,
+    ) -> Checked<(Vec<Fate>, Vec<Vec<u8>>)> {
+        let Some(process) = &mut self.servers[server].process else { return Ok(Default::default()) };
         let Host { state, sessions, reached, held, .. } = &mut process.hosts[group];
         let (first, count) = (entries[0].index, entries.len());
         if first != *reached + 1 {
@@ -146,6 +163,7 @@ impl World {
                     let answer = state.apply(&admitted.commands[at]);
                     if let Some(key) = key {
                         self.coverage.session_commands_applied += 1;
+                        self.history.applied(admitted.commands[at].payload_crc, index);
                         self.invariants[group].effect(server, key, index, &answer)?;
                     }
                     answers.push(answer);
@@ -163,7 +181,7 @@ impl World {
         let (decisions, replies) = sessions.digests();
         let replies = Some(replies).filter(|_| !self.profile.durable_host);
         self.invariants[group].sessions(server, *reached, decisions, replies, false)?;
-        Ok((0..count).map(|position| admitted.fate(position)).collect())
+        Ok(((0..count).map(|position| admitted.fate(position)).collect(), answers))
     }
 
     fn restore(
@@ -247,6 +265,11 @@ impl World {
         let ready: Vec<Ticket> =
             host.reads.extract_if(.., |(index, _)| *index <= applied).map(|(_, ticket)| ticket).collect();
         for ticket in ready {
+            let operations = &mut self.operations[group];
+            if let Some(key) = operations.key_of(ticket.tag) {
+                let host = &self.servers[server].process.as_ref().expect("it answers").hosts[group];
+                operations.saw(ticket.tag, host.state.value(key), applied);
+            }
             self.end_request(server, group_id(group), ticket, Ended::Applied(applied))?;
         }
         Ok(())

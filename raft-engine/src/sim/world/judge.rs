@@ -1,12 +1,15 @@
 //! What a driver shows and says, held against the record and against the synced bytes of its disk.
 
+use std::sync::Arc;
+
+use super::super::attacks::Moment;
 use super::super::disk::SyncedFiles;
 use super::super::history::{Ended, Request};
 use super::super::invariants::{EntryId, Seen, View, Violation};
 use super::super::trace::Kind;
 use super::{Checked, World, group_id, server_id};
-use crate::driver::{Driver, Event, StartHow, Ticket};
-use crate::types::{AppendOutcome, FIRST_INDEX, Index, Message, Time};
+use crate::driver::{Driver, Event, Role, StartHow, Ticket};
+use crate::types::{AppendOutcome, Configuration, FIRST_INDEX, Index, Message, Time};
 
 /// What a driver shows of a group.
 pub(super) fn view_of(driver: &Driver, group: usize) -> Option<View> {
@@ -27,6 +30,32 @@ pub(super) fn view_of(driver: &Driver, group: usize) -> Option<View> {
     })
 }
 
+/// What a leader has just come to of a change of members.
+fn moment_of(
+    view: &View,
+    before: Option<&View>,
+    configurations: &[(Index, Arc<Configuration>)],
+    is_configured: bool,
+) -> Option<Moment> {
+    let committed_before = before.filter(|_| view.role == Role::Leader)?.commit;
+    // A joint configuration and the one that ends it may be committed and appended in one step.
+    let newly_committed =
+        |(index, _): &&(Index, Arc<Configuration>)| committed_before < *index && *index <= view.commit;
+    let committed = configurations.iter().find(newly_committed);
+    let is_committed = committed.is_some();
+    let (_, configuration) = committed.or(configurations.last())?;
+    let is_news = is_configured && before.is_some_and(|before| before.role == Role::Leader);
+    Some(match (is_committed, configuration.is_joint(), configuration.change.is_some()) {
+        (true, true, _) => Moment::JointCommitted,
+        (true, false, true) => Moment::BegunCommitted,
+        (true, false, false) => Moment::TargetCommitted,
+        (false, ..) if !is_news => return None,
+        (false, true, _) => Moment::Joint,
+        (false, false, true) => Moment::ChangeBegun,
+        (false, false, false) => Moment::Target,
+    })
+}
+
 impl World {
     /// Checks all groups of a server after a turn.
     pub(super) fn judge(&mut self, server: usize, was_ready: bool) -> Checked {
@@ -42,6 +71,11 @@ impl World {
             let entry = |index| driver.observe_entry(group_id(group), index);
             let configurations = driver.observe_configurations(group_id(group));
             let changed = self.invariants[group].observe(server, &view, configurations, &entry, &mut self.history)?;
+            let moment = moment_of(&view, before.as_ref(), configurations, changed.configured);
+            let is_joint = configurations.last().is_some_and(|(_, configuration)| configuration.is_joint());
+            let is_writing_a_snapshot = process.hosts[group].source.is_some();
+            let is_restoring = process.hosts[group].is_restoring();
+            let is_bound = before.is_none() && driver.observe_promise(group_id(group), process.clock(self.queue.now()));
             let was_unseen = before.is_none() && process.is_ready;
             if is_newly_ready || was_unseen {
                 self.invariants[group].ready(server)?;
@@ -50,6 +84,18 @@ impl World {
             self.coverage.truncations += u64::from(changed.truncated);
             self.coverage.changes_joint += changed.joint;
             self.coverage.changes_undone += u64::from(changed.undone);
+            self.coverage.joint_changes_undone += u64::from(changed.joint_undone);
+            self.coverage.elections_in_joint += u64::from(changed.elected && is_joint);
+            self.coverage.truncations_while_a_snapshot_is_written +=
+                u64::from(changed.truncated && is_writing_a_snapshot);
+            self.coverage.truncations_while_restoring += u64::from(changed.truncated && is_restoring);
+            self.coverage.starts_bound_by_a_promise += u64::from(is_bound);
+            if changed.truncated {
+                self.moment(server, group, Moment::Truncated);
+            }
+            if let Some(moment) = moment {
+                self.moment(server, group, moment);
+            }
             self.coverage.entries_committed += changed.committed;
             if changed.elected {
                 self.leaders[group] = Some(server);
@@ -74,6 +120,15 @@ impl World {
         self.coverage.forwards_broken += forwards.broken - before.broken;
         self.coverage.forwards_late += forwards.late - before.late;
         self.coverage.forwarded_reads += forwards.reads - before.reads;
+        let rare = process.driver.observe_rare();
+        let before = std::mem::replace(&mut process.rare, rare);
+        self.coverage.torn_tails += rare.torn_tails - before.torn_tails;
+        self.coverage.relocations += rare.relocations - before.relocations;
+        self.coverage.snapshots_resumed += rare.snapshots_resumed - before.snapshots_resumed;
+        self.coverage.snapshots_resumed_after_restart +=
+            rare.snapshots_resumed_after_restart - before.snapshots_resumed_after_restart;
+        self.coverage.snapshots_unwanted += rare.snapshots_unwanted - before.snapshots_unwanted;
+        self.coverage.snapshots_overtaken += rare.snapshots_overtaken - before.snapshots_overtaken;
         let (longest, all) = process.driver.observe_queues();
         let limit = self.profile.settings.connection_bytes + (256 << 10);
         if longest > limit || all > limit * 4 * self.profile.servers {
@@ -119,7 +174,11 @@ impl World {
             Message::Append { term, .. } | Message::Heartbeat { term, .. } | Message::HeartbeatReply { term, .. } => {
                 self.invariants[group].speaks(server, term)?;
             }
-            Message::TimeoutNow { term } => self.invariants[group].speaks(server, term)?,
+            Message::TimeoutNow { term } => {
+                self.invariants[group].speaks(server, term)?;
+                self.count_hand_over(server, group);
+                self.moment(server, group, Moment::HandingOver);
+            }
             Message::PreVote { .. }
             | Message::PreVoteReply { .. }
             | Message::VoteReply { granted: false, .. }
@@ -130,6 +189,19 @@ impl World {
             return Ok(());
         }
         self.check_synced(server, group, term, is_vote, through)
+    }
+
+    /// Counts who begins a hand-over that no operator asked for.
+    fn count_hand_over(&mut self, server: usize, group: usize) {
+        let process = self.servers[server].process.as_ref();
+        let status = process.and_then(|process| process.driver.group_status(group_id(group)));
+        let Some(configuration) = status.as_ref().and_then(|status| status.configuration.as_ref()) else { return };
+        match configuration.member(server_id(server)) {
+            Some(member) if configuration.is_voter(member.id) => {
+                self.coverage.hand_overs_of_priority_0 += u64::from(member.priority == 0);
+            }
+            _ => self.coverage.hand_overs_of_leavers += 1,
+        }
     }
 
     /// Opens what is synced, and nothing else, as a server would after a power cut now.

@@ -4,14 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::invariants::Violation;
+use super::super::attacks::Shape;
+use super::super::faults::Masks;
+use super::super::invariants::{Violation, is_quorum};
 use super::super::trace::Kind;
-use super::{Checked, Phase, What, World, group_id, server_id};
+use super::{Checked, Phase, What, World, group_id, server_at, server_id};
 use crate::driver::Role;
-use crate::types::{Configuration, Index};
+use crate::types::{Configuration, Index, Member, Time};
 
 /// Within this, a connected majority has a leader: ten times the longest election timeout, and what connecting takes.
 const LEADER_WITHIN: Duration = Duration::from_secs(8);
+/// Within this, whoever reaches a majority through a partial partition leads and commits: two elections may be needed.
+const STALLED_AT_MOST: Duration = Duration::from_secs(12);
 /// Within this, everyone has everything.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -41,6 +45,9 @@ impl World {
 
     /// Has everyone converged? Looks again if not.
     pub(super) fn look(&mut self) -> Checked {
+        if let Phase::Stalled { since, masks } = self.phase {
+            return self.look_at_stall(since, &masks);
+        }
         let Phase::Liveness { since } = self.phase else { return Ok(()) };
         let passed = self.queue.now().since(since);
         // Whoever is up is met, or refused and asked seldom; to dial each other in circles is a defect.
@@ -57,13 +64,114 @@ impl World {
             }
         }
         let Some(missing) = missing else {
+            self.is_not_deposed()?;
+            if self.stall() {
+                return Ok(());
+            }
             self.phase = Phase::Done;
-            return Ok(());
+            return (0..self.profile.groups).try_for_each(|group| self.judge_operations(group));
         };
         if passed > CONVERGED_WITHIN {
             return Err(Violation::new("after faults end, everyone converges in bounded time", missing));
         }
         self.queue.after(Duration::from_millis(100), What::Look);
+        Ok(())
+    }
+
+    /// Everyone has converged: leaves a partial partition to stand, under which some can still reach a majority, if this
+    /// run has one. Whether it does.
+    fn stall(&mut self) -> bool {
+        let Some(shape) = self.profile.attacks.stall.take() else { return false };
+        let group = 0;
+        let Some(leader) = self.leader(group) else { return false };
+        let Ok(configuration) = self.at_rest(group, leader) else { return false };
+        let mut voters: Vec<usize> = configuration.voters().map(server_at).collect();
+        let is_fit = match shape {
+            Shape::Star => voters.len() >= 3,
+            Shape::Chain => (3..=5).contains(&voters.len()),
+        };
+        let can_lead = |member: &Member| member.priority > 0 && self.invariants[group].takes_part(server_at(member.id));
+        let can_all_lead = configuration.members.iter().all(can_lead);
+        if !is_fit || !can_all_lead || self.profile.groups > 1 {
+            return false;
+        }
+        self.attack_rng.shuffle(&mut voters);
+        // The leader is where it can reach the fewest.
+        voters.sort_by_key(|&voter| voter == leader);
+        let others = (0..self.profile.servers).filter(|server| !voters.contains(server));
+        let order: Vec<usize> = voters.iter().copied().chain(others).collect();
+        let masks = shape.masks(&order);
+        self.note(None, Kind::Stall, []);
+        self.coverage.stalls += 1;
+        self.network.profile.slow_permille = 0;
+        self.block(masks);
+        self.proofs[group] = Some(self.history.acknowledged(group));
+        self.phase = Phase::Stalled { since: self.queue.now(), masks };
+        self.queue.after(Duration::from_millis(100), What::Look);
+        true
+    }
+
+    /// Whoever can reach a majority must lead and commit before long; then the partition heals.
+    fn look_at_stall(&mut self, since: Time, masks: &Masks) -> Checked {
+        let group = 0;
+        let passed = self.queue.now().since(since);
+        self.queue.after(Duration::from_millis(100), What::Look);
+        let reaches = |one: usize, other: usize| masks[one] >> other & 1 == 0 && masks[other] >> one & 1 == 0;
+        let leader = self.leader(group).filter(|&leader| {
+            let configuration = self.servers[leader]
+                .process
+                .as_ref()
+                .and_then(|process| process.driver.group_status(group_id(group))?.configuration);
+            configuration.is_some_and(|it| is_quorum(&it, |id| reaches(leader, server_at(id))))
+        });
+        let is_done = self.proofs[group].is_some_and(|before| self.history.acknowledged(group) > before);
+        match leader {
+            Some(leader) if is_done => {
+                self.led_through_partition = Some((leader, self.term(leader, group)));
+                self.phase = Phase::Liveness { since: self.queue.now() };
+                self.dials_since_faults = 0;
+                self.leader_seen.fill(Duration::ZERO);
+                self.proofs.fill(None);
+                self.heal();
+                Ok(())
+            }
+            _ if passed > STALLED_AT_MOST => Err(Violation::new(
+                "a partial partition stalls nobody who reaches a majority",
+                format!("after {passed:?}, {leader:?} leads, and nothing new is committed"),
+            )),
+            Some(leader) => self.propose(leader, group, 1),
+            None => Ok(()),
+        }
+    }
+
+    /// Whoever led through a partial partition still leads when it has healed and all have converged.
+    fn is_not_deposed(&mut self) -> Checked {
+        let Some((leader, term)) = self.led_through_partition.take() else { return Ok(()) };
+        let now = self.leader(0).map(|leader| (leader, self.term(leader, 0)));
+        if now == Some((leader, term)) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "whoever comes back deposes nobody",
+            format!("server {leader} led term {term} when the partition healed, and now {now:?} leads"),
+        ))
+    }
+
+    /// Who leads, of whoever takes part: in the highest term, if several believe that they do.
+    fn leader(&self, group: usize) -> Option<usize> {
+        let leads = |&server: &usize| {
+            self.invariants[group].takes_part(server)
+                && self.invariants[group].view(server).is_some_and(|view| view.role == Role::Leader)
+        };
+        (0..self.profile.servers).filter(leads).max_by_key(|&server| self.term(server, group))
+    }
+
+    /// Whether what the clients of a group saw is linearizable, as far as they have come.
+    pub(super) fn judge_operations(&mut self, group: usize) -> Checked {
+        let checked = self.operations[group].judge(&self.history)?;
+        self.coverage.operations_judged += checked.operations;
+        self.coverage.operations_unknown += checked.unknown;
+        self.coverage.keys_judged += checked.keys;
         Ok(())
     }
 
@@ -81,9 +189,7 @@ impl World {
             }
             return Ok(Err(format!("group {group} is not formed")));
         }
-        let leads =
-            |&&server: &&usize| self.invariants[group].view(server).is_some_and(|view| view.role == Role::Leader);
-        let Some(&leader) = takes_part.iter().filter(leads).max_by_key(|&&server| self.term(server, group)) else {
+        let Some(leader) = self.leader(group) else {
             // A slow stream may end a leadership at any time; then the next one begins as soon as the first.
             if passed > self.leader_seen[group] + LEADER_WITHIN {
                 let what = format!("group {group} has no leader for {:?}", passed - self.leader_seen[group]);
@@ -142,7 +248,11 @@ impl World {
             let Some(status) = status(server).filter(|_| configuration.member(server_id(server)).is_none()) else {
                 continue;
             };
-            let believes = status.configuration.is_some_and(|own| own.is_voter(server_id(server)));
+            // Only members can say so: whoever knows none of them asks for votes where nobody can tell, for ever.
+            let is_member = |member: &Member| configuration.member(member.id).is_some();
+            let believes = status
+                .configuration
+                .is_some_and(|own| own.is_voter(server_id(server)) && own.members.iter().any(is_member));
             if believes && self.invariants[group].takes_part(server) && status.removed.is_none() {
                 return Err(format!("group {group}: server {server} does not know that it was removed"));
             }
@@ -150,7 +260,7 @@ impl World {
         Ok(configuration)
     }
 
-    fn term(&self, server: usize, group: usize) -> u64 {
+    pub(super) fn term(&self, server: usize, group: usize) -> u64 {
         self.invariants[group].view(server).map_or(0, |view| view.term)
     }
 

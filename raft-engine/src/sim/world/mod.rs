@@ -3,6 +3,7 @@
 //! Everything happens in one thread, in an order that the seed decides. The world moves bytes and keeps the record; what
 //! a server says and writes is its driver's.
 
+mod attacks;
 mod clients;
 mod effects;
 mod faults;
@@ -11,6 +12,7 @@ mod judge;
 mod liveness;
 mod operators;
 mod process;
+mod quorum;
 mod sessions;
 
 use self::sessions::Client;
@@ -19,18 +21,21 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::attacks::Ambush;
 use super::coverage::Coverage;
 use super::disk::SimDisk;
+use super::faults::Masks;
 use super::history::History;
 use super::host::{Host, State};
 use super::invariants::{Invariants, Limits, Violation};
 use super::network::{Arrival, Network, Place};
+use super::operations::Operations;
 use super::profile::Profile;
 use super::queue::Queue;
-use super::shrink::Reduction;
+use super::report::Options;
 use super::trace::{Kind, Trace};
-use crate::driver::{ConnectionId, Driver, Event, ForwardCounts};
-use crate::types::{DiskWorkId, GroupId, Identity, Index, ServerId, Time};
+use crate::driver::{ConnectionId, Driver, Event, ForwardCounts, RareCounts};
+use crate::types::{DiskWorkId, GroupId, Identity, Index, ServerId, SessionId, Term, Time};
 
 /// What is going to happen. A process is named by its server and epoch: what was meant for an earlier one is dropped.
 #[derive(Debug)]
@@ -79,6 +84,16 @@ pub(super) enum What {
     SessionRequest,
     /// A fault comes.
     Fault,
+    /// What lay in wait for a moment.
+    Ambush { server: usize, epoch: u32, group: usize, ambush: Ambush },
+    /// A partition of a known shape comes.
+    Shape,
+    /// It becomes another one.
+    Reshape { masks: Masks },
+    /// A read by lease at whoever has believed longest that it leads.
+    ProbeLease,
+    /// A majority is lost for good.
+    QuorumLoss,
     /// Faults end.
     FaultsEnd,
     /// Has everyone converged?
@@ -90,6 +105,8 @@ struct Process {
     driver: Driver,
     /// Its clock's origin.
     clock_offset: u64,
+    /// Its rate, of 1,024.
+    clock_rate: u64,
     hosts: Vec<Host>,
     started: Vec<bool>,
     is_ready: bool,
@@ -109,6 +126,8 @@ struct Process {
     suspicions: u64,
     /// Forwards counted so far.
     forwards: ForwardCounts,
+    /// Rare things counted so far.
+    rare: RareCounts,
     /// It dies within its next turn, after so many effects.
     dies_after: Option<usize>,
     /// A fault of its disk was injected: it may stop.
@@ -129,6 +148,8 @@ struct Server {
     /// It is started with other members than the rest.
     has_other_members: bool,
     was_wiped: bool,
+    /// It never comes back.
+    is_gone: bool,
     /// The last process did not end by a power cut, and what it left unsynced may still be visible.
     was_killed: bool,
     /// The identity of its directory, once it was opened.
@@ -141,6 +162,8 @@ struct Server {
 pub(super) struct World {
     pub(super) profile: Profile,
     pub(super) rng: Rng,
+    /// What lies in wait is drawn from here.
+    attack_rng: Rng,
     pub(super) queue: Queue<What>,
     pub(super) trace: Trace,
     pub(super) coverage: Coverage,
@@ -149,8 +172,12 @@ pub(super) struct World {
     servers: Vec<Server>,
     invariants: Vec<Invariants>,
     history: History,
+    /// What clients did to keys, by group.
+    operations: Vec<Operations>,
     /// Clients with sessions.
     clients: Vec<Client>,
+    /// Ids that sessions were given, by group.
+    sessions_given: std::collections::BTreeSet<(usize, SessionId)>,
     /// Which of them made a request, by its tag.
     asked: BTreeMap<u64, usize>,
     /// Who seems to lead each group.
@@ -162,6 +189,8 @@ pub(super) struct World {
     dials_since_faults: u64,
     /// How long after faults ended a leader was last seen, by group.
     leader_seen: Vec<Duration>,
+    /// Who led, in which term, when a partial partition that stalled nobody healed.
+    led_through_partition: Option<(usize, Term)>,
     /// Somebody may be refused in this run: a directory was wiped or other members were given.
     may_refuse: bool,
 }
@@ -173,6 +202,11 @@ enum Phase {
     Liveness {
         since: Time,
     },
+    /// A partial partition stands, everyone having converged before.
+    Stalled {
+        since: Time,
+        masks: Masks,
+    },
     Done,
 }
 
@@ -183,10 +217,14 @@ const MAX_STEPS: u64 = 400_000;
 
 impl World {
     /// The world of a seed, before anything happens.
-    pub(super) fn new(seed: u64, reductions: &[Reduction], keep: usize, echo: bool) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let mut profile = Profile::new(&mut rng);
-        reductions.iter().for_each(|reduction| reduction.apply(&mut profile));
+    pub(super) fn new(options: &Options, keep: usize) -> Self {
+        let mut rng = Rng::with_seed(options.seed);
+        let mut attack_rng = Rng::with_seed(options.seed ^ 0x6174_7461_636b);
+        let mut profile = Profile::new(&mut rng).with_attacks(&mut attack_rng);
+        if options.clocks_beyond_bound {
+            profile = profile.with_clocks_beyond_the_bound();
+        }
+        options.reductions.iter().for_each(|reduction| reduction.apply(&mut profile));
         let settings = &profile.settings;
         let limits = Limits {
             // A batch is taken as a whole where nothing waits. A new leader begins with what the one before it had
@@ -212,6 +250,7 @@ impl World {
             saved: vec![State::default(); profile.groups],
             has_other_members: false,
             was_wiped: false,
+            is_gone: false,
             was_killed: false,
             identity: None,
             synced_terms: vec![0; profile.groups],
@@ -223,19 +262,23 @@ impl World {
                 .map(|_| Invariants::new(profile.servers, profile.initial, limits))
                 .collect(),
             history: History::default(),
+            operations: (0..profile.groups).map(|_| Operations::default()).collect(),
             clients: (0..profile.session_clients).map(|client| Client::new(client % profile.groups)).collect(),
+            sessions_given: Default::default(),
             asked: BTreeMap::new(),
             leaders: vec![None; profile.groups],
             phase: Phase::Faults,
             proofs: vec![None; profile.groups],
             dials_since_faults: 0,
             leader_seen: vec![Duration::ZERO; profile.groups],
+            led_through_partition: None,
             may_refuse: profile.other_members,
             queue: Queue::new(),
-            trace: Trace::new(keep, echo),
+            trace: Trace::new(keep, options.trace),
             coverage: Coverage::default(),
             steps: 0,
             rng,
+            attack_rng,
             profile,
         };
         world.begin();
@@ -259,6 +302,16 @@ impl World {
         }
         if !self.clients.is_empty() {
             self.queue.after(Duration::from_millis(250), What::SessionRequest);
+        }
+        let attacks = &self.profile.attacks;
+        for (at, what) in [
+            (attacks.shape_interval, What::Shape),
+            (attacks.lease_interval, What::ProbeLease),
+            (attacks.quorum_loss_at, What::QuorumLoss),
+        ] {
+            if let Some(at) = at {
+                self.queue.after(at, what);
+            }
         }
         self.queue.after(self.profile.faults_end, What::FaultsEnd);
     }
@@ -331,13 +384,26 @@ impl World {
                 Ok(())
             }
             What::Heal => {
-                self.heal();
+                // One that is left to stand is not healed by what was to heal another.
+                if !matches!(self.phase, Phase::Stalled { .. }) {
+                    self.heal();
+                }
                 Ok(())
             }
             What::Request => self.request(),
             What::Operate => self.operate(),
             What::SessionRequest => self.session_request(),
             What::Fault => self.fault(),
+            What::Ambush { server, epoch, group, ambush } => self.ambush(server, epoch, group, ambush),
+            What::Shape => self.shape(),
+            What::Reshape { masks } => {
+                if self.phase == Phase::Faults {
+                    self.block(masks);
+                }
+                Ok(())
+            }
+            What::ProbeLease => self.probe_lease(),
+            What::QuorumLoss => self.lose_quorum(),
             What::FaultsEnd => {
                 self.faults_end();
                 Ok(())

@@ -23,15 +23,23 @@ impl World {
         let server = likely.unwrap_or_else(|| self.rng.usize(..self.profile.servers));
         let patience = Duration::from_millis(self.rng.u64(20..4_000));
         match self.rng.u8(..16) {
-            0..3 => self.transfer(server, group, patience),
+            0..3 => {
+                let to = self.rng.usize(..=self.profile.servers);
+                let to = (to < self.profile.servers).then(|| server_id(to));
+                self.transfer(server, group, to, patience)
+            }
             3 => self.cancel(server, group),
             _ => self.change(server, group, patience),
         }
     }
 
-    fn transfer(&mut self, server: usize, group: usize, patience: Duration) -> Checked {
-        let to = self.rng.usize(..=self.profile.servers);
-        let to = (to < self.profile.servers).then(|| server_id(to));
+    pub(super) fn transfer(
+        &mut self,
+        server: usize,
+        group: usize,
+        to: Option<ServerId>,
+        patience: Duration,
+    ) -> Checked {
         let Some((tag, ticket)) = self.wish(server, group, Request::Transfer) else { return Ok(()) };
         self.note(server, Kind::TransferLeadership, [tag, group as u64 + 1, to.map_or(0, |to| to.0)]);
         self.feed(server, Event::TransferLeadership { group: group_id(group), ticket, to, patience })

@@ -3,18 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::super::attacks::{Moment, USUAL_RATE};
 use super::super::disk::VisibleFiles;
 use super::super::host::{Host, State};
 use super::super::invariants::Violation;
 use super::super::trace::Kind;
 use super::{Checked, Process, What, World, group_id, server_id};
-use crate::driver::{Driver, Event, ForwardCounts, Me, MemberArgument, StartHow};
+use crate::driver::{Driver, Event, ForwardCounts, Me, MemberArgument, RareCounts, StartHow};
 use crate::types::{ClusterId, DiskWorkId, Time};
 
 impl Process {
     /// The process's own clock.
     pub(super) fn clock(&self, now: Time) -> Time {
-        Time(now.0 + self.clock_offset)
+        Time(now.0 * self.clock_rate / USUAL_RATE + self.clock_offset)
+    }
+
+    /// When its clock shows this.
+    fn when(&self, clock: Time) -> Time {
+        Time((clock.0.saturating_sub(self.clock_offset).saturating_mul(USUAL_RATE)).div_ceil(self.clock_rate))
     }
 }
 
@@ -26,17 +32,19 @@ impl World {
 
     /// Starts a process on what the disk shows.
     pub(super) fn start(&mut self, server: usize, epoch: u32) -> Checked {
-        if self.servers[server].epoch != epoch || self.servers[server].process.is_some() {
+        let this = &self.servers[server];
+        if this.epoch != epoch || this.process.is_some() || this.is_gone {
             return Ok(());
         }
         let now = self.queue.now();
         let clock_offset = self.rng.u64(..1 << 40);
+        let clock_rate = self.profile.attacks.clocks.draw(server, &mut self.attack_rng);
         let seed = std::array::from_fn(|_| self.rng.u8(..));
         let this = &mut self.servers[server];
         this.epoch += 1;
         let files = &mut VisibleFiles(&this.disk);
-        let opened =
-            Driver::open(self.profile.settings.clone(), Self::me(server), files, seed, Time(now.0 + clock_offset));
+        let clock = Time(now.0 * clock_rate / USUAL_RATE + clock_offset);
+        let opened = Driver::open(self.profile.settings.clone(), Self::me(server), files, seed, clock);
         let driver = match opened {
             Ok(driver) => driver,
             Err(error) => {
@@ -50,6 +58,7 @@ impl World {
         this.process = Some(Process {
             driver,
             clock_offset,
+            clock_rate,
             hosts: (0..groups).map(|_| Host::default()).collect(),
             started: vec![false; groups],
             is_ready: false,
@@ -62,6 +71,7 @@ impl World {
             next_accepted: 1,
             suspicions: 0,
             forwards: ForwardCounts::default(),
+            rare: RareCounts::default(),
             dies_after: None,
             may_stop: this.is_full,
         });
@@ -73,6 +83,7 @@ impl World {
             let micros = if self.rng.bool() { 0 } else { self.rng.u64(..20_000) };
             self.queue.after(Duration::from_micros(micros), What::StartGroup { server, epoch, group });
         }
+        self.moment(server, 0, Moment::Recovering);
         self.end_turn(server)
     }
 
@@ -181,7 +192,7 @@ impl World {
         if deadline == Time::NEVER {
             return;
         }
-        let at = Time(deadline.0.saturating_sub(process.clock_offset).saturating_add(late)).max(now);
+        let at = Time(process.when(deadline).0.saturating_add(late)).max(now);
         if at < process.wake_at || process.wake_at < now {
             process.wake_at = at;
             self.queue.at(at, What::Wake { server, epoch });

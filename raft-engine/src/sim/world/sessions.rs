@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::history::Request;
+use super::super::invariants::Violation;
 use super::super::trace::Kind;
+use super::clients::{Drawn, Said};
 use super::{Checked, Phase, What, World, group_id};
 use crate::driver::{Event, Fate, Proposal, Ticket};
 use crate::types::{Entry, EntryKind, Index, Proposed, Session, SessionId, SessionKey};
@@ -15,13 +17,21 @@ use crate::types::{Entry, EntryKind, Index, Proposed, Session, SessionId, Sessio
 /// The most commands of a client that wait for their answers.
 const MOST_OUTSTANDING: usize = 3;
 
+/// A command without an answer, as it was first tried.
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    key: SessionKey,
+    /// With which request, and what it says; nothing before the first try is made.
+    first: Option<(u64, Said)>,
+}
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Client {
     group: usize,
     session: Option<Session>,
     /// Commands without an answer, by sequence, as they were first tried.
-    outstanding: BTreeMap<u64, SessionKey>,
+    outstanding: BTreeMap<u64, Outstanding>,
 }
 
 impl Client {
@@ -81,9 +91,11 @@ impl World {
             _ => {}
         }
         let is_full = client.outstanding.len() >= MOST_OUTSTANDING;
+        let mut first = None;
         let key = if is_full || (draw < 24 && !client.outstanding.is_empty()) {
             let which = self.rng.usize(..client.outstanding.len());
-            let key = *client.outstanding.values().nth(which).expect("one of them");
+            let Outstanding { key, first: tried } = *client.outstanding.values().nth(which).expect("one of them");
+            first = tried;
             self.coverage.session_retries += 1;
             // As it was, or with what the client knows by now.
             let lowest_outstanding =
@@ -91,18 +103,37 @@ impl World {
             SessionKey { lowest_outstanding, ..key }
         } else {
             let key = session.next_key();
-            client.outstanding.insert(key.sequence, key);
+            client.outstanding.insert(key.sequence, Outstanding { key, first: None });
             key
         };
-        let (proposed, payload_crc) = self.command(Some(&key));
-        self.ask_in_session(server, at, proposed, Request::Propose { payload_crc })
+        let said = first.map(|(_, said)| said);
+        let Drawn { proposed, payload_crc, command, said } = self.command(group, Some((&key, said)));
+        let request = Request::Propose { payload_crc };
+        let tag = self.begin_in_session(server, at, request);
+        match first {
+            Some((first, _)) => self.operations[group].asks_again(tag, first),
+            None => {
+                self.operations[group].asks(tag, command, true);
+                let outstanding = self.clients[at].outstanding.get_mut(&key.sequence);
+                outstanding.expect("it was just put there").first = Some((tag, said));
+            }
+        }
+        self.propose_in_session(server, group, tag, proposed)
     }
 
     fn ask_in_session(&mut self, server: usize, client: usize, proposed: Proposed, request: Request) -> Checked {
-        let group = self.clients[client].group;
+        let tag = self.begin_in_session(server, client, request);
+        self.propose_in_session(server, self.clients[client].group, tag, proposed)
+    }
+
+    fn begin_in_session(&mut self, server: usize, client: usize, request: Request) -> u64 {
         let epoch = self.servers[server].epoch;
-        let tag = self.history.begin(group, server, epoch, request);
+        let tag = self.history.begin(self.clients[client].group, server, epoch, request);
         self.asked.insert(tag, client);
+        tag
+    }
+
+    fn propose_in_session(&mut self, server: usize, group: usize, tag: u64, proposed: Proposed) -> Checked {
         self.note(server, Kind::Propose, [1, tag, group as u64 + 1, proposed.payload.len() as u64]);
         let proposals = vec![Proposal { ticket: Ticket { origin: 3, tag }, proposed }];
         self.feed(server, Event::Propose { group: group_id(group), proposals })
@@ -139,7 +170,12 @@ impl World {
         match entry.kind {
             EntryKind::SessionOpen if matches!(fate, Fate::Done(_)) => {
                 coverage.sessions_opened += 1;
-                client.session.get_or_insert_with(|| Session::new(SessionId(entry.index)));
+                let id = SessionId::opened_by(entry.position());
+                client.session.get_or_insert_with(|| Session::new(id));
+                if !self.sessions_given.insert((group, id)) {
+                    let what = format!("server {server} gives session {id:?}, which somebody was given before");
+                    return Err(Violation::new("the id of a session is given once", what));
+                }
             }
             EntryKind::SessionCommand => {
                 let Some(key) = SessionKey::read(&entry.payload) else { return Ok(()) };
