@@ -85,7 +85,13 @@ impl Driver {
                     ));
                 }
                 let recovered = self.recovered.remove(&id).ok_or("recovered a moment ago")?;
-                self.continue_group(now, recovered, applied)
+                self.continue_group(now, recovered, applied)?;
+                // Whoever waits for entry 1 may have asked before the group was started here, and nobody heard.
+                let formed = self.groups.get(&id).and_then(|group| group.formed());
+                let members = formed.map(|formed| formed.raft.configuration().members.clone()).unwrap_or_default();
+                let others = members.iter().map(|member| member.id).filter(|&other| other != self.me.id);
+                others.collect::<Vec<_>>().into_iter().for_each(|other| self.introduce(id, other));
+                Ok(())
             }
         }
     }
