@@ -17,7 +17,8 @@ fn terms(cluster: &Cluster) -> Vec<u64> {
 /// its fragments, so that nobody misses the leader.
 #[test]
 fn an_entry_of_64_mib_commits_without_an_election() {
-    let raised = [("max_entry_bytes", "67108864"), ("queue_bytes", "68000000")];
+    // Long enough for a machine that does much else.
+    let raised = [("max_entry_bytes", "67108864"), ("queue_bytes", "68000000"), ("election_timeout_ms", "1500")];
     let mut cluster = Cluster::new(3, Dispatch::Threaded, &raised);
     cluster.propose("first");
     let leader = cluster.leader().id;
