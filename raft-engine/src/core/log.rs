@@ -160,6 +160,11 @@ impl Log {
         }
     }
 
+    /// Gives memory back that the cache once took and does not need.
+    pub(super) fn release(&mut self) {
+        self.cache.shrink_to(2 * self.cache.len());
+    }
+
     /// The first cached index; one past the last if nothing is cached.
     pub(super) fn cache_start(&self) -> Index {
         self.last + 1 - self.cache.len() as u64

@@ -352,6 +352,13 @@ impl Raft {
         self.evict();
     }
 
+    /// Keeps no more than so many bytes of entries in memory, for now, but for those that are not both committed and on
+    /// the own disk: others need the room.
+    pub fn shrink_cache(&mut self, most_bytes: usize) {
+        self.evict_to(most_bytes.min(self.options.cache_bytes));
+        self.log.release();
+    }
+
     // ---- what it is ----
 
     /// This server.
@@ -518,8 +525,12 @@ impl Raft {
     /// Lets go of the oldest entries beyond the budget, as long as the own disk has them and they are committed; and of
     /// their terms, where a snapshot covers them and the disk does not have them either.
     fn evict(&mut self) {
+        self.evict_to(self.options.cache_bytes);
+    }
+
+    fn evict_to(&mut self, budget_bytes: usize) {
         let through = self.commit.min(self.durability.durable());
-        self.log.evict(through, self.options.cache_bytes);
+        self.log.evict(through, budget_bytes);
         let base = self.compacted.min(self.log.cache_start() - 1);
         if let Some(term) = self.log.term_at(base).filter(|_| base > self.log.base().index) {
             self.log.compact(Position { term, index: base });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::caches::Cached;
 use super::changes::Changes;
 use super::formation::Forming;
 use super::forwarding::{Forwarding, Reader};
@@ -87,6 +88,8 @@ pub(super) struct Group {
     pub(super) recorded_commit: Index,
     /// The next log write records it anew.
     pub(super) is_commit_unrecorded: bool,
+    /// What it keeps in memory, as far as the server's budget knows.
+    pub(super) cached: Cached,
     pub(super) delivery: Delivery,
     pub(super) snapshots: Snapshots,
     pub(super) changes: Changes,
@@ -107,6 +110,7 @@ impl Group {
             forwarding: Forwarding::default(),
             recorded_commit: 0,
             is_commit_unrecorded: false,
+            cached: Cached::default(),
             delivery: Delivery::default(),
             snapshots: Snapshots::default(),
             changes: Changes::default(),

@@ -51,6 +51,11 @@ impl Groups {
         Some(&mut slot.group)
     }
 
+    /// The group, to be changed in a way that nobody need look at.
+    pub(super) fn get_aside(&mut self, id: &GroupId) -> Option<&mut Group> {
+        self.slots.get_mut(id).map(|slot| &mut slot.group)
+    }
+
     /// A group to which nothing else has happened in this turn, to be changed in a way that nobody need look at but for
     /// its deadline: [`Groups::keep_time`] must follow.
     pub(super) fn get_quiet(&mut self, id: &GroupId) -> Option<&mut Group> {

@@ -10,6 +10,7 @@
 //! Architecture invariant: a message of the core leaves only through `Effect::Send` of the core, which comes after what
 //! it stands on is durable; the driver never holds a message back, nor lets one go early.
 
+mod caches;
 mod changes;
 mod delivery;
 mod entropy;
@@ -53,6 +54,7 @@ pub use crate::session::{Admitted, Fate, FrozenSessions, Reply, Sessions, Sessio
 pub use crate::storage::SnapshotReader;
 pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 
+use self::caches::Caches;
 use self::group::{Group, Phase, Told};
 use self::groups::Groups;
 use self::links::Links;
@@ -144,6 +146,7 @@ pub struct Driver {
     forwarders: BTreeSet<GroupId>,
     reads: Reads,
     reclaim: Reclaim,
+    caches: Caches,
     /// What recovery kept is durable: the server may speak.
     is_ready: bool,
     is_closed: bool,
@@ -208,6 +211,7 @@ impl Driver {
             forwarders: BTreeSet::new(),
             reads: Reads::default(),
             reclaim: Reclaim::default(),
+            caches: Caches::default(),
             is_ready: false,
             is_closed: false,
             stopped: None,
@@ -266,6 +270,7 @@ impl Driver {
     pub fn flush(&mut self, now: Time) {
         if self.may_speak() {
             self.storage.tick(now);
+            self.trim_caches();
             self.tick_links(now);
             self.touch_forwarders();
             self.groups.touch_due(now);
@@ -294,6 +299,7 @@ impl Driver {
             for &id in &touched {
                 self.deliver(id);
                 self.tell(id);
+                self.account_cache(id);
             }
             self.groups.looked_at(touched);
         }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub uncommitted_bytes: usize,
     /// Proposals of the host that the loop has not taken yet, in bytes.
     pub queue_bytes: usize,
-    /// Recent entries kept in memory, in bytes.
+    /// Recent entries kept in memory, of all groups together, in bytes.
     pub cache_bytes: usize,
     /// Bytes queued for one connection before messages to it are dropped.
     pub connection_bytes: usize,

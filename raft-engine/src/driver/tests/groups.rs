@@ -237,3 +237,23 @@ fn a_segment_opens_with_the_state_of_a_thousand_groups() {
         );
     }
 }
+
+#[test]
+fn what_all_groups_keep_in_memory_is_in_one_budget_and_who_was_written_to_last_keeps_most() {
+    const BUDGET_BYTES: usize = 400_000;
+    let mut cluster = Cluster::of_groups(1, 20, |_, settings| {
+        settings.segment_bytes = 1 << 20;
+        settings.cache_bytes = BUDGET_BYTES;
+    });
+    let cached = |cluster: &Cluster, group| cluster.servers[&1].driver.observe(group).map_or(0, |it| it.cached_bytes);
+    for group in cluster.group_ids() {
+        for _ in 0..8 {
+            cluster.propose_in(group, 1, &[&[7; 30_000]]);
+            cluster.settle();
+        }
+        let all: usize = cluster.group_ids().into_iter().map(|group| cached(&cluster, group)).sum();
+        assert!(all <= BUDGET_BYTES, "{all} bytes");
+        assert!(cached(&cluster, group) >= 8 * 30_000, "the one that is busy");
+    }
+    assert!(cached(&cluster, GROUP) < 30_000, "the one that was busy first");
+}
