@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use raft_engine::codec::{CodecError, MAX_ENCODED_BYTES, decode, encode};
 use raft_engine::types::{
-    Change, ClusterId, Configuration, EntryKind, GroupId, GroupSettings, HardState, Identity, Incarnation, Lineage,
-    LogTime, Member, MemberRole, Position, ServerId, SnapshotMeta,
+    Change, ClusterId, Configuration, DigestAnswer, DigestCheck, EntryKind, GroupId, GroupSettings, HardState,
+    HostDigest, Identity, Incarnation, Lineage, LogTime, Member, MemberRole, Position, ServerId, SnapshotMeta,
+    StateDigest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,20 @@ fn the_bytes_of_every_type_that_crosses_are_pinned() {
     pinned(&LogTime(1), "0100000000000000");
     pinned(&MemberRole::Learner, "01000000");
     pinned(&EntryKind::Command, "03000000");
+    let digest = StateDigest { host: HostDigest([0xdd; 32]), sessions: 0x0102_0304 };
+    let given = format!("{}04030201", "dd".repeat(32));
+    let check = DigestCheck {
+        index: 15,
+        majority: Some(digest),
+        replicas: vec![
+            (ServerId(1), DigestAnswer::Given(digest)),
+            (ServerId(2), DigestAnswer::Unable),
+            (ServerId(3), DigestAnswer::Missing),
+        ],
+    };
+    let replicas = "0100000000000000 00000000 {} 0200000000000000 01000000 0300000000000000 02000000";
+    let replicas = replicas.replace("{}", &given);
+    pinned(&check, &format!("0f00000000000000 01 {given} 0300000000000000 {replicas}"));
 }
 
 #[test]

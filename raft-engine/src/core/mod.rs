@@ -472,6 +472,12 @@ impl Raft {
         self.configurations[self.configurations.len() - 1].0 <= self.commit
     }
 
+    /// Whether those for whom `agrees` holds are a majority of the voters in force; both majorities while a change is
+    /// joint (§6).
+    pub fn is_quorum(&self, agrees: impl Fn(ServerId) -> bool) -> bool {
+        quorum::is_quorum(self.configuration(), agrees)
+    }
+
     // ---- parts that several rules share ----
 
     /// Says something to a peer that stands on the term alone.

@@ -137,6 +137,19 @@ impl Raft {
         self.follow(now, term, None);
     }
 
+    /// A leader that must not lead any longer, though it is a voter: it hands over to the best of those who may, if one
+    /// of them has its whole log, and leads no more.
+    pub fn resign(&mut self, now: Time, may_lead: impl Fn(ServerId) -> bool) {
+        let (last, term) = (self.log.last().index, self.hard_state.term);
+        let Role::Leader(leader) = &self.role else { return };
+        let is_ready = |id: &ServerId| may_lead(*id) && leader.peers.get(id).is_some_and(|peer| peer.counted() == last);
+        let successor = self.configuration().voters().filter(is_ready).max_by_key(|&id| self.priority_of(id));
+        if let Some(to) = successor {
+            self.send(to, Message::TimeoutNow { term });
+        }
+        self.follow(now, term, None);
+    }
+
     /// The leader hands over to this server: it stands at once, and asks nobody first.
     pub(super) fn on_timeout_now(&mut self, now: Time, from: ServerId, term: Term) {
         let is_from_leader = matches!(self.role, Role::Follower { leader: Some(leader) } if leader == from);

@@ -127,8 +127,11 @@ impl Driver {
         }
     }
 
-    fn deliver_entries(&mut self, id: GroupId, entries: Vec<Entry>) {
+    fn deliver_entries(&mut self, id: GroupId, mut entries: Vec<Entry>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
+        if let Some(end) = entries.iter().position(|entry| entry.kind.ends_batch()) {
+            entries.truncate(end + 1);
+        }
         let Some(last) = entries.last() else { return };
         let (first, last, log_time) = (entries[0].index, last.index, last.log_time);
         if group.run(|raft| raft.delivered(last)).is_none() {
@@ -148,7 +151,11 @@ impl Driver {
         group.delivery.outstanding.push_back((last, bytes));
         group.delivery.outstanding_bytes += bytes;
         group.delivery.log_time = Some(log_time);
+        let digest_entry = entries.last().filter(|entry| entry.kind.ends_batch()).cloned();
         self.effects.push(Effect::Apply { group: id, entries, tickets });
+        if let Some(entry) = digest_entry {
+            self.digest_entry_delivered(id, &entry);
+        }
     }
 
     pub(super) fn on_applied(&mut self, id: GroupId, index: Index) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::transport::Frame;
 use crate::types::{
-    Configuration, DiskDone, DiskError, DiskWork, DiskWorkId, Entry, GroupId, GroupSettings, Identity, Index, Member,
-    MemberChange, Proposed, ServerId, SnapshotMeta, SnapshotSection, Term,
+    Configuration, DigestCheck, DiskDone, DiskError, DiskWork, DiskWorkId, Divergence, Entry, GroupId, GroupSettings,
+    Identity, Index, Member, MemberChange, Proposed, ServerId, SnapshotMeta, SnapshotSection, StateDigest, Term,
 };
 
 /// One stream to or from a peer. The driver names those it dials with even numbers; the mover names those it accepts
@@ -120,10 +120,20 @@ pub enum Event {
     TransferLeadership { group: GroupId, ticket: Ticket, to: Option<ServerId>, patience: Duration },
     /// The host asks for a snapshot now.
     Snapshot { group: GroupId, ticket: Ticket },
+    /// The host wants the replicas' digests compared, of the entry that this appends. Whoever has not answered after
+    /// `patience` is not waited for.
+    CheckDigests { group: GroupId, ticket: Ticket, patience: Duration },
     /// The host's state machine has applied everything handed to it through `index`.
     Applied { group: GroupId, index: Index },
     /// The host's state machine failed at `index`, which is not applied. The group stops.
     ApplyFailed { group: GroupId, index: Index, message: String },
+    /// What the state comes down to at the request at `index`, with everything through it applied
+    /// ([`crate::session::Sessions::digested`]); `None` where the host gives no digests, or its state is further. `Err` where
+    /// it failed to. Said once for each request that was handed over.
+    Digested { group: GroupId, index: Index, digest: Result<Option<StateDigest>, String> },
+    /// The verdict at `index`, the last entry handed over, goes against this state ([`crate::session::Sessions::judge`]): it
+    /// is not applied, and the group stops.
+    Diverged { group: GroupId, index: Index, divergence: Divergence },
     /// A step of writing the snapshot that [`Effect::BeginSnapshot`] began: first the sessions, piece by piece, as they were
     /// when it began ([`crate::session::Sessions::freeze`]); then what the host writes.
     SnapshotChunk { group: GroupId, section: SnapshotSection, bytes: Bytes, is_last: bool },
@@ -152,7 +162,8 @@ pub enum Effect {
     /// Take committed entries to the group's sessions ([`crate::session::Sessions::admit`]) and what these leave of them to
     /// the state machine, in log order. `tickets` name those that were proposed here, by position in `entries`, ascending;
     /// the mover completes them by what became of them. Where a host said at the start that it holds a state, these may begin
-    /// before its end: the sessions need them, and it does not.
+    /// before its end: the sessions need them, and it does not. A request for digests or a verdict on them is the last of
+    /// its batch: behind everything else in it, [`Event::Digested`] or [`Event::Diverged`] is to be said.
     Apply { group: GroupId, entries: Vec<Entry>, tickets: Vec<(u32, Ticket)> },
     /// Proposals (or snapshot requests) that end otherwise.
     Complete { group: GroupId, tickets: Vec<Ticket>, outcome: Outcome },
@@ -191,6 +202,8 @@ pub enum Outcome {
     ChangeCancelled { index: Index },
     /// This server leads.
     LeadershipTransferred { to: ServerId },
+    /// The replicas were compared. Where they differ, the log says so.
+    DigestsChecked(Arc<DigestCheck>),
 }
 
 /// Why a request was certainly not applied.
@@ -247,6 +260,8 @@ pub enum Notice {
     /// This server was removed from the group, by the entry at `index`. It follows if a leader still speaks to it, and
     /// campaigns no more; its data may go once nobody needs it.
     Removed { group: GroupId, index: Index },
+    /// Replicas of the group differ, as a verdict in its log says. Whose state is not the majority's stops next.
+    Diverged { group: GroupId, check: Arc<DigestCheck> },
     /// The group stopped; the server goes on.
     GroupStopped { group: GroupId, reason: String },
     /// The server stopped: its log failed, or it may not take part. It lives only to answer.

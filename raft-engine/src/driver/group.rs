@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::caches::Cached;
 use super::changes::Changes;
+use super::digests::Digests;
 use super::formation::Forming;
 use super::forwarding::{Forwarding, Reader};
 use super::joining::Joining;
@@ -93,6 +94,7 @@ pub(super) struct Group {
     pub(super) delivery: Delivery,
     pub(super) snapshots: Snapshots,
     pub(super) changes: Changes,
+    pub(super) digests: Digests,
     pub(super) told: Told,
     /// The host knows that the group stopped.
     pub(super) told_stopped: bool,
@@ -114,6 +116,7 @@ impl Group {
             delivery: Delivery::default(),
             snapshots: Snapshots::default(),
             changes: Changes::default(),
+            digests: Digests::default(),
             told: Told { role: Role::Forming, term: 0, leader: None, configuration_index: 0, removed: None },
             told_stopped: false,
         }
@@ -130,7 +133,8 @@ impl Group {
     /// When it must be looked at, although nothing happens to it.
     pub(super) fn deadline(&self) -> Time {
         let Some(formed) = self.formed() else { return Time::NEVER };
-        formed.raft.deadline().min(self.changes.deadline()).min(self.snapshots.deadline())
+        let waits = self.changes.deadline().min(self.snapshots.deadline()).min(self.digests.deadline());
+        formed.raft.deadline().min(waits)
     }
 
     /// Runs the core. A panic in it is a broken invariant: the group stops where it is, with the report, and nothing more
@@ -187,6 +191,7 @@ impl Group {
         let mut rest: Vec<_> = own.collect();
         rest.append(&mut self.snapshots.waiting);
         self.changes.end_all(self.id, unknown, not_applied, effects);
+        self.digests.end_all(self.id, unknown, effects);
         complete(self.id, rest, Outcome::NotApplied(not_applied.clone()), effects);
     }
 }

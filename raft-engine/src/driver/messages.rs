@@ -6,7 +6,7 @@
 use super::formation::{self, Introduction};
 use super::{ConnectionId, Driver, Effect, Notice};
 use crate::transport::{Connection, Peer, PeerMessage};
-use crate::types::{GroupId, Lineage, Message, ServerId, Time};
+use crate::types::{EntryKind, GroupId, Lineage, Message, ServerId, Time};
 
 impl Driver {
     /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
@@ -179,6 +179,10 @@ impl Driver {
             PeerMessage::ReadIndexReply { request, index } => {
                 self.on_read_index_reply(id, connection, request, index);
             }
+            PeerMessage::DigestQuery { index } => self.on_digest_query(id, from, index),
+            PeerMessage::DigestReport { index, incarnation, digest } => {
+                self.on_digest_report(id, from, index, incarnation, digest);
+            }
             _ => {}
         }
     }
@@ -205,7 +209,10 @@ fn is_well_formed(message: &Message) -> bool {
     let mut before = *previous;
     entries.iter().all(|entry| {
         let follows = entry.index == before.index + 1 && entry.term >= before.term && entry.term <= *term;
-        let is_readable = crate::core::configuration_in(entry).is_ok() && entry.kind.admits(&entry.payload);
+        let is_verdict = entry.kind == EntryKind::DigestVerdict;
+        let is_readable = crate::core::configuration_in(entry).is_ok()
+            && entry.kind.admits(&entry.payload)
+            && (!is_verdict || crate::session::digest_check(entry).is_some());
         before = entry.position();
         follows && is_readable
     })

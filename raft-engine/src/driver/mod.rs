@@ -13,6 +13,7 @@
 mod caches;
 mod changes;
 mod delivery;
+mod digests;
 mod entropy;
 mod event;
 mod formation;
@@ -50,7 +51,7 @@ pub use self::offline::{
 };
 pub use self::settings::Settings;
 pub use self::status::{GroupStatus, ServerStatus};
-pub use crate::session::{Admitted, Fate, FrozenSessions, Reply, Sessions, SessionsReader};
+pub use crate::session::{Admitted, Fate, FrozenSessions, Reply, Sessions, SessionsReader, digest_check};
 pub use crate::storage::SnapshotReader;
 pub use crate::transport::{Frame, MAX_FRAME_BYTES};
 
@@ -253,6 +254,9 @@ impl Driver {
                 self.on_transfer_leadership(now, group, ticket, to, patience);
             }
             Event::Snapshot { group, ticket } => self.on_snapshot_asked(now, group, ticket),
+            Event::CheckDigests { group, ticket, patience } => self.on_check_digests(now, group, ticket, patience),
+            Event::Digested { group, index, digest } => self.on_digested(now, group, index, digest),
+            Event::Diverged { group, index, divergence } => self.on_diverged(now, group, index, divergence),
             Event::Applied { group, index } => self.on_applied(group, index),
             Event::SnapshotChunk { group, section, bytes, is_last } => {
                 self.on_snapshot_chunk(group, section, bytes, is_last);
@@ -276,6 +280,7 @@ impl Driver {
             self.groups.touch_due(now);
             let touched = self.groups.take_touched();
             for &id in &touched {
+                self.advance_check(now, id);
                 if let Some(group) = self.groups.get_mut(&id) {
                     group.run(|raft| {
                         if now >= raft.deadline() {

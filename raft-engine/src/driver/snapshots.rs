@@ -283,6 +283,7 @@ impl Driver {
 
     pub(super) fn on_restored(&mut self, id: GroupId, index: Index) {
         let Some(group) = self.groups.get_mut(&id) else { return };
+        group.digests.restored(index);
         group.delivery.is_restoring = false;
         group.delivery.outstanding.clear();
         group.delivery.outstanding_bytes = 0;

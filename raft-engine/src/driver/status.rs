@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::group::{Group, Phase};
 use super::{Driver, Role};
-use crate::types::{Configuration, GroupId, Identity, Incarnation, Index, ServerId, Term};
+use crate::types::{Configuration, DigestCheck, Divergence, GroupId, Identity, Incarnation, Index, ServerId, Term};
 
 /// The state of a group at this server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +37,11 @@ pub struct GroupStatus {
     pub transferring_to: Option<ServerId>,
     /// The entry that removed this server from the group, as far as it knows.
     pub removed: Option<Index>,
+    /// The latest comparison of replicas that this server knows of since its start: one that it made as the leader, or one
+    /// in which they differ, which the log tells.
+    pub digest_check: Option<Arc<DigestCheck>>,
+    /// This replica's state is not the majority's: why the group stopped.
+    pub divergence: Option<Arc<Divergence>>,
 }
 
 /// The state of a server.
@@ -81,6 +86,8 @@ impl Driver {
                 learners: Vec::new(),
                 transferring_to: None,
                 removed: None,
+                digest_check: None,
+                divergence: None,
             },
             Phase::Formed(formed) => GroupStatus {
                 role: Group::role(group),
@@ -97,6 +104,8 @@ impl Driver {
                 learners: formed.raft.learners(),
                 transferring_to: formed.raft.transferring_to(),
                 removed: formed.raft.removed(),
+                digest_check: group.digests.latest.clone(),
+                divergence: group.digests.divergence.clone(),
             },
         })
     }

@@ -1,10 +1,12 @@
 //! How a request of the host ends: the words in which every proposal, query and snapshot request is answered, exactly
 //! once. Knows nothing of how the answer travels.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::driver::{self, NotApplied};
-use crate::types::{Index, ServerId, Term};
+use crate::types::{DigestCheck, Index, ServerId, Term};
 
 /// How a request ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +22,9 @@ pub enum Outcome {
     /// The members are as was asked, a change of them was cancelled, or leadership was handed over. `Completion::index`
     /// is that of the entry that did it; 0 for a hand-over.
     Done,
+    /// The replicas were compared, at `Completion::index`. Where they differ, the log says so, and whose state is not that
+    /// of a majority stops.
+    DigestsChecked(Arc<DigestCheck>),
     /// Certainly not applied: retrying is safe.
     NotApplied(NotApplied),
     /// May or may not be applied, now or later.

@@ -20,8 +20,8 @@ use super::work_queue::Taken;
 use super::{
     ApplyBatch, Completion, CompletionDelivery, NotApplied, Notice, Outcome, SnapshotReader, StateMachine, Unknown,
 };
-use crate::driver::{Event, Fate, Sessions};
-use crate::types::{Entry, FileName, GroupId, Index, Position, SnapshotMeta};
+use crate::driver::{Event, Fate, Sessions, digest_check};
+use crate::types::{Entry, EntryKind, FileName, GroupId, Index, Position, ServerId, SnapshotMeta};
 
 /// One piece of work for a state machine.
 pub(super) enum Work {
@@ -53,6 +53,7 @@ const UNHEARD_BYTES: usize = 1 << 20;
 
 /// All state machines of a server.
 pub(super) struct Dispatcher {
+    me: ServerId,
     directory: PathBuf,
     machines: BTreeMap<GroupId, Machine>,
     snapshots: SnapshotWriter,
@@ -106,8 +107,9 @@ pub(super) fn dispatch(shared: &Shared, max: usize, timeout: Option<Duration>) -
 pub(super) struct Closing;
 
 impl Dispatcher {
-    pub(super) fn new(directory: PathBuf, snapshots: SnapshotWriter) -> Self {
+    pub(super) fn new(me: ServerId, directory: PathBuf, snapshots: SnapshotWriter) -> Self {
         Self {
+            me,
             directory,
             machines: BTreeMap::new(),
             snapshots,
@@ -172,6 +174,7 @@ impl Dispatcher {
             }
             return;
         };
+        let digest_entry = entries.last().filter(|entry| entry.kind.ends_batch()).cloned();
         let (mut admitted, steps) = machine.sessions.admit(entries, machine.held);
         let commands = &admitted.commands;
         self.results.clear();
@@ -189,10 +192,16 @@ impl Dispatcher {
             };
         }
         let applied = failure.as_ref().map_or(commands.len(), |(applied, _)| *applied);
-        let reached = failure.as_ref().map_or(last, |_| commands[applied].index - 1);
         let (results, places) = (&self.results, &self.places);
         let result = |at: usize| &results[places[at].0 as usize..][..places[at].1 as usize];
         machine.sessions.settle(&mut admitted, steps, applied, result);
+        let verdict = digest_entry.as_ref().filter(|_| failure.is_none()).and_then(digest_check);
+        let divergence = verdict.and_then(|check| machine.sessions.judge(&check, self.me).err());
+        let reached = match &failure {
+            Some(_) => admitted.commands[applied].index - 1,
+            // A verdict is the last of its batch.
+            None => last - u64::from(divergence.is_some()),
+        };
         machine.applied = machine.applied.max(reached);
         machine.cell.applied.store(machine.applied, Ordering::Release);
         // Ahead of the completions: what the host proposes from them wakes the loop for both.
@@ -223,7 +232,13 @@ impl Dispatcher {
                 let index = admitted.commands[applied].index;
                 machine.stop(Event::ApplyFailed { group, index, message }, shared);
             }
-            None => machine.answer_parked(shared),
+            None if divergence.is_none() => machine.answer_parked(shared),
+            None => (),
+        }
+        if let Some(divergence) = divergence {
+            machine.stop(Event::Diverged { group, index: last, divergence }, shared);
+        } else if digest_entry.is_some_and(|entry| entry.kind == EntryKind::DigestRequest) {
+            machine.digest(last, shared);
         }
     }
 
@@ -234,7 +249,7 @@ impl Dispatcher {
             return shared.inbox.report(Input::Event(Event::SnapshotFailed { group, message }));
         };
         match call(|| machine.machine.snapshot()) {
-            Ok(Ok(source)) => self.snapshots.run(Task::Begin(group, machine.sessions.freeze(), source)),
+            Ok(Ok(source)) => self.snapshots.run(Task::Begin(group, Box::new(machine.sessions.freeze()), source)),
             Ok(Err(message)) => shared.inbox.report(Input::Event(Event::SnapshotFailed { group, message })),
             Err(panic) => {
                 let message = format!("snapshot {panic}");
@@ -280,6 +295,7 @@ impl Dispatcher {
             | Notice::Role { group, .. }
             | Notice::Configuration { group, .. }
             | Notice::Removed { group, .. }
+            | Notice::Diverged { group, .. }
             | Notice::GroupStopped { group, .. } => Some(*group),
             _ => None,
         };
@@ -391,6 +407,24 @@ impl Machine {
             self.answer(request, shared, &mut stream);
         }
         self.deliver_stream(stream, shared);
+    }
+
+    /// The state is at a request for digests: asks the host what it comes down to.
+    fn digest(&mut self, index: Index, shared: &Shared) {
+        if self.is_stopped {
+            return;
+        }
+        // A state that the host held by itself is further than the entry.
+        let host = match index > self.held {
+            true => call(|| self.machine.digest()),
+            false => Ok(Ok(None)),
+        };
+        let host = host.unwrap_or_else(|panic| {
+            self.panicked(format!("digest {panic}"), shared);
+            Ok(None)
+        });
+        let digest = host.map(|host| host.map(|host| self.sessions.digested(index, host)));
+        shared.inbox.report(Input::Event(Event::Digested { group: self.cell.id, index, digest }));
     }
 
     /// A callback panicked: nothing can be said of the state any more.

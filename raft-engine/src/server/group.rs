@@ -11,7 +11,7 @@ use super::requests::{Question, ReplyTo, Request, Waiter};
 use super::shared::{GroupCell, Input, Operation, Shared};
 use super::sync::lock;
 use super::{CallError, Completion, Consistency, GroupStatus, Outcome, Polled, Refused, Unknown};
-use crate::types::{Entry, GroupId, Index, MemberChange, Proposed, ServerId, SessionKey, Term};
+use crate::types::{DigestCheck, Entry, GroupId, Index, MemberChange, Proposed, ServerId, SessionKey, Term};
 
 /// Bytes to append, under the host's name for them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -259,6 +259,30 @@ impl Group {
         self.operate_submit(tag, Operation::TransferLeadership { to, patience })
     }
 
+    /// Compares the replicas of the group, at its leader: an entry is appended at which each says what its state comes down
+    /// to ([`super::StateMachine::digest`]), and the leader waits for all members, or for `patience`. Where a majority of
+    /// the voters agrees and others differ, the group stops on the servers of these, for good: they are named in the log.
+    /// That goes for a leader and for learners, too. Where no majority agrees, all are told and nobody is stopped. Blocks up
+    /// to `timeout`.
+    ///
+    /// # Errors
+    /// `NotApplied(Busy)` while another comparison waits; `GivenUp` where the entry was not applied here within `patience`;
+    /// *unknown* where leadership was lost or the timeout passed: it may be asked again in any case.
+    pub fn check_digests(&self, patience: Duration, timeout: Duration) -> Result<Arc<DigestCheck>, CallError> {
+        match self.operate(Operation::CheckDigests { patience }, timeout)?.outcome {
+            Outcome::DigestsChecked(check) => Ok(check),
+            other => unreachable!("a comparison ended as {other:?}"),
+        }
+    }
+
+    /// As [`Group::check_digests`]; the end comes as a completion with this tag. Never blocks.
+    ///
+    /// # Errors
+    /// Not taken; no completion comes.
+    pub fn check_digests_submit(&self, tag: u64, patience: Duration) -> Result<(), Refused> {
+        self.operate_submit(tag, Operation::CheckDigests { patience })
+    }
+
     /// Appends up to `max` completions to `into`, oldest first. Never blocks. With
     /// [`super::CompletionDelivery::Poll`] only (else there is never one). After close it goes on until
     /// [`Polled::End`].
@@ -315,7 +339,11 @@ impl Group {
         self.shared.submit(input, cost_bytes)?;
         let completion = waiter.wait(timeout).ok_or(CallError::Unknown(Unknown::TimedOut))?;
         match completion.outcome {
-            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => Ok(completion),
+            Outcome::Applied
+            | Outcome::Answered
+            | Outcome::SnapshotTaken
+            | Outcome::Done
+            | Outcome::DigestsChecked(_) => Ok(completion),
             Outcome::NotApplied(reason) => Err(CallError::NotApplied(reason)),
             Outcome::Unknown(reason) => Err(CallError::Unknown(reason)),
         }

@@ -48,4 +48,5 @@ pub use crate::driver::{
     RecoveryRefusal, Role, Settings, StartHow,
 };
 pub use crate::types::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};
+pub use crate::types::{DigestAnswer, DigestCheck, DigestVerdict, Divergence, HostDigest, StateDigest};
 pub use crate::types::{Session, SessionId, SessionKey};

@@ -316,7 +316,7 @@ fn assemble(
         is_closed: false,
         queued_bytes: 0,
     };
-    let dispatcher = Box::new(Dispatcher::new(config.data_directory.clone(), snapshots));
+    let dispatcher = Box::new(Dispatcher::new(ServerId(config.id), config.data_directory.clone(), snapshots));
     let work = WorkQueue::new(dispatcher, signal.clone());
     let shared = Arc::new(Shared::new(inbox, work, signal, config, status));
     Ok((Turn::new(driver, clock, poll, shared, sockets, disk), threads))

@@ -55,6 +55,8 @@ pub(super) enum Operation {
     CancelChange,
     /// Another leader.
     TransferLeadership { to: Option<ServerId>, patience: Duration },
+    /// The replicas compared.
+    CheckDigests { patience: Duration },
 }
 
 impl Operation {
@@ -65,6 +67,7 @@ impl Operation {
             Self::ChangeMembers { changes, patience } => Event::ChangeMembers { group, ticket, changes, patience },
             Self::CancelChange => Event::CancelChange { group, ticket },
             Self::TransferLeadership { to, patience } => Event::TransferLeadership { group, ticket, to, patience },
+            Self::CheckDigests { patience } => Event::CheckDigests { group, ticket, patience },
         }
     }
 }

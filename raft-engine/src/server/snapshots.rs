@@ -17,7 +17,7 @@ const STEP_BYTES: usize = 256 << 10;
 
 /// What is to be done with a group's snapshot.
 pub(super) enum Task {
-    Begin(GroupId, FrozenSessions, Box<dyn SnapshotSource>),
+    Begin(GroupId, Box<FrozenSessions>, Box<dyn SnapshotSource>),
     Step(GroupId),
     Release(GroupId),
 }
@@ -65,7 +65,7 @@ pub(super) struct Sources {
 /// One snapshot being written.
 struct Source {
     /// What comes first, until it is written.
-    sessions: Option<FrozenSessions>,
+    sessions: Option<Box<FrozenSessions>>,
     host: Box<dyn SnapshotSource>,
 }
 

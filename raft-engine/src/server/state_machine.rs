@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Completion, Notice};
 use crate::driver::{self, Sessions, SessionsReader};
-use crate::types::{Entry, GroupId, Index, LogTime, SnapshotMeta, SnapshotSection, Term};
+use crate::types::{Entry, GroupId, HostDigest, Index, LogTime, SnapshotMeta, SnapshotSection, Term};
 
 /// A replicated state machine. Its calls never overlap; they come from the thread that dispatches.
 pub trait StateMachine: Send {
@@ -45,6 +45,17 @@ pub trait StateMachine: Send {
     /// # Errors
     /// A message; the group stops.
     fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), String>;
+
+    /// Tells what the state comes down to: bytes that are equal where states are and, as far as can be, only there. Asked
+    /// for between batches, at the same entry on every replica, by [`super::Group::check_digests`]; what differs there is a
+    /// state that went its own way. May take its time: entries wait, heartbeats do not. `None`, which is the default: this
+    /// state machine takes no part.
+    ///
+    /// # Errors
+    /// A message for a warning; this replica has nothing to say then, and nothing stops.
+    fn digest(&mut self) -> Result<Option<HostDigest>, String> {
+        Ok(None)
+    }
 
     /// Takes the ends of requests, in log order where they were applied. Called with
     /// [`super::CompletionDelivery::Callback`] only; proposing from here is allowed and never blocks.

@@ -462,6 +462,10 @@ fn completion_of(outcome: driver::Outcome) -> Completion {
         driver::Outcome::MembersChanged { index } | driver::Outcome::ChangeCancelled { index } => {
             Completion { outcome: Outcome::Done, index, ..unknown(Unknown::Closed) }
         }
+        driver::Outcome::DigestsChecked(check) => {
+            let index = check.index;
+            Completion { outcome: Outcome::DigestsChecked(check), index, ..unknown(Unknown::Closed) }
+        }
         driver::Outcome::LeadershipTransferred { .. } => {
             Completion { outcome: Outcome::Done, ..unknown(Unknown::Closed) }
         }

@@ -1,4 +1,5 @@
-//! Exactly-once sessions (dissertation §6.3): which commands of which clients were applied, and what they were answered.
+//! Exactly-once sessions (dissertation §6.3): which commands of which clients were applied, and what they were answered;
+//! and, since it is kept in the same place, what the state came down to when it was asked.
 //!
 //! A client opens a session and numbers its commands; a command that comes twice, because its client could not tell what
 //! became of it, is applied once, and answered twice with the same reply. The table that remembers this is replicated: it
@@ -10,7 +11,8 @@
 //! |---|---|
 //! | who has a session, which of its commands were applied, expiry and eviction: decided by the entries alone | `table.rs` |
 //! | what they were answered: known once the host has applied them | `replies.rs` |
-//! | both as bytes, for a snapshot | `stored.rs` |
+//! | what the state came down to at digest requests, and the judgement of it | `digests.rs` |
+//! | all of it as bytes, for a snapshot | `stored.rs` |
 //!
 //! The table is in two halves because the host is handed a batch as a whole: whether a command is applied is decided for
 //! all of a batch before the host sees any of it, and what it answered is remembered after. Each half goes through the
@@ -18,14 +20,17 @@
 //! at the second, so that a server that lacks some replies (its host holds them applied, and cannot tell them again) decides
 //! as all others do.
 
+mod digests;
 mod replies;
 mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use digests::digest_check;
 pub use stored::{FrozenSessions, SessionsReader, StoredError};
 
+use self::digests::Digests;
 use self::replies::Replies;
 use self::table::{Bounds, Table, Verdict};
 use crate::codec;
@@ -100,6 +105,7 @@ enum Step {
 pub struct Sessions {
     table: Table,
     replies: Replies,
+    digests: Digests,
 }
 
 /// What [`Sessions::admit`] found and [`Sessions::settle`] goes through.
@@ -133,7 +139,9 @@ impl Sessions {
         match entry.kind {
             EntryKind::Command => {}
             // A recovery keeps the settings.
-            EntryKind::NoOp | EntryKind::Recovery => return Fate::Done(position),
+            EntryKind::NoOp | EntryKind::Recovery | EntryKind::DigestRequest | EntryKind::DigestVerdict => {
+                return Fate::Done(position);
+            }
             EntryKind::Formation | EntryKind::Configuration => {
                 self.table.expire(ended);
                 if let Some(settings) = settings_of(&entry) {
@@ -231,15 +239,17 @@ impl Sessions {
     pub fn freeze(&mut self) -> FrozenSessions {
         let replies = &mut self.replies;
         self.table.expire(&mut |session| replies.end(session));
-        FrozenSessions::new(&self.table, &self.replies)
+        FrozenSessions::new(&self.table, &self.replies, &self.digests)
     }
 
     /// What servers with the same log have in common: of what decides, and of the replies, which a server lacks whose host
     /// held their commands applied when it started.
     pub fn digests(&mut self) -> (u32, u32) {
-        let all = self.freeze();
-        let decisions = FrozenSessions::new(&self.table, &Replies::default());
-        (decisions.digest(), all.digest())
+        let replies = &mut self.replies;
+        self.table.expire(&mut |session| replies.end(session));
+        let [decisions, all] = [&Replies::default(), &self.replies]
+            .map(|replies| FrozenSessions::new(&self.table, replies, &Digests::default()).digest());
+        (decisions, all)
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::digests::{Digests, MAX_KEPT};
 use super::replies::{Kept, Replies};
 use super::table::{Bounds, MAX_SEQUENCES, Session, Table};
 use super::{MAX_REPLY_BYTES, Sessions};
 use crate::codec::{self, CodecError};
-use crate::types::{Index, LogTime, Position, SessionId, Term};
+use crate::types::{Index, LogTime, Position, SessionId, StateDigest, Term};
 
 /// The longest record, in bytes: a reply, and what goes with it.
 const MAX_RECORD_BYTES: usize = MAX_REPLY_BYTES + 1024;
@@ -41,6 +42,11 @@ enum Record {
         term: Term,
         bytes: Bytes,
     },
+    /// What the state came down to at the request at `index`. They come last, in order, and are not counted.
+    Digest {
+        index: Index,
+        digest: StateDigest,
+    },
 }
 
 /// The sessions as they were when a snapshot began.
@@ -51,10 +57,11 @@ pub struct FrozenSessions {
     replies: BTreeMap<SessionId, Arc<Kept>>,
     /// The replies of the session before, and the last one of them that is written.
     current: Option<(Arc<Kept>, Index)>,
+    digests: std::vec::IntoIter<(Index, StateDigest)>,
 }
 
 impl FrozenSessions {
-    pub(super) fn new(table: &Table, replies: &Replies) -> Self {
+    pub(super) fn new(table: &Table, replies: &Replies, digests: &Digests) -> Self {
         let head = Record::Head {
             log_time: table.now,
             expiry_nanoseconds: u64::try_from(table.bounds.expiry.as_nanos()).unwrap_or(u64::MAX),
@@ -68,6 +75,7 @@ impl FrozenSessions {
             sessions: table.sessions.clone().into_iter(),
             replies: replies.sessions.clone(),
             current: None,
+            digests: digests.0.iter().map(|(&index, &digest)| (index, digest)).collect::<Vec<_>>().into_iter(),
         }
     }
 
@@ -96,7 +104,10 @@ impl FrozenSessions {
             }
             self.current = None;
         }
-        let (id, session) = self.sessions.next()?;
+        let Some((id, session)) = self.sessions.next() else {
+            let (index, digest) = self.digests.next()?;
+            return Some(Record::Digest { index, digest });
+        };
         self.current = self.replies.remove(&id).map(|kept| (kept, 0));
         let applied = session.applied.iter().map(|(&sequence, &index)| (sequence, index)).collect();
         let (used_by, used_at) = session.used;
@@ -164,7 +175,7 @@ impl SessionsReader {
     }
 
     fn take(&mut self, record: Record) -> Result<(), StoredError> {
-        let Sessions { table, replies } = &mut self.sessions;
+        let Sessions { table, replies, digests } = &mut self.sessions;
         match (record, &mut self.missing) {
             (
                 Record::Head { log_time, expiry_nanoseconds, max_sessions, reply_bytes, sessions, replies: count },
@@ -194,6 +205,12 @@ impl SessionsReader {
                     return damaged("a reply belongs to nothing");
                 }
                 replies.keep(self.last, Position { term, index }, &bytes);
+            }
+            (Record::Digest { index, digest }, Some((0, 0))) => {
+                if digests.0.len() == MAX_KEPT || digests.0.last_key_value().is_some_and(|(last, _)| *last >= index) {
+                    return damaged("a digest cannot be");
+                }
+                digests.keep(index, digest);
             }
             _ => return damaged("a record is out of place"),
         }

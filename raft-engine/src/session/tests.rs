@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::digests::MAX_KEPT;
 use super::table::MAX_SEQUENCES;
 use super::*;
-use crate::types::{LogTime, Member, MemberRole, Proposed, ServerId};
+use crate::types::{
+    DigestAnswer, DigestCheck, HostDigest, LogTime, Member, MemberRole, Proposed, ServerId, StateDigest,
+};
 
 /// One server's sessions, with a host that numbers what it applies.
 #[derive(Default)]
@@ -431,6 +434,62 @@ fn damaged_bytes_are_told() {
     }
 }
 
+// ---- digests ----
+
+const ME: ServerId = ServerId(2);
+
+/// What a majority has at an entry, where this server said something.
+fn verdict(index: Index, majority: Option<StateDigest>, mine: DigestAnswer) -> DigestCheck {
+    let others = majority.map_or(DigestAnswer::Unable, DigestAnswer::Given);
+    DigestCheck { index, majority, replicas: vec![(ServerId(1), others), (ME, mine), (ServerId(3), others)] }
+}
+
+#[test]
+fn a_state_is_judged_by_what_it_came_down_to_at_the_request() {
+    let (mut replica, _) = eventful().run();
+    let own = replica.sessions.digested(9, HostDigest::from(1));
+    let other = StateDigest { host: HostDigest::from(2), ..own };
+    let judge = |sessions: &Sessions, majority, mine| sessions.judge(&verdict(9, majority, mine), ME);
+    assert_eq!(judge(&replica.sessions, Some(own), DigestAnswer::Given(own)), Ok(()));
+    let stopped = judge(&replica.sessions, Some(other), DigestAnswer::Given(own)).unwrap_err();
+    assert_eq!((stopped.own, stopped.check.majority), (Some(own), Some(other)));
+    // It need not have been heard; and one that was rebuilt since is right, whatever it said before.
+    assert!(judge(&replica.sessions, Some(other), DigestAnswer::Missing).is_err());
+    assert_eq!(judge(&replica.sessions, Some(own), DigestAnswer::Given(other)), Ok(()));
+    // Nobody knows who is right.
+    assert_eq!(judge(&replica.sessions, None, DigestAnswer::Given(own)), Ok(()));
+    // The engine's own state is compared as well.
+    let sessions = StateDigest { sessions: own.sessions ^ 1, ..own };
+    assert!(judge(&replica.sessions, Some(sessions), DigestAnswer::Given(own)).is_err());
+}
+
+#[test]
+fn a_state_without_a_digest_is_judged_by_what_its_server_said() {
+    let sessions = Sessions::default();
+    let [one, other] = [1, 2].map(|number| StateDigest { host: HostDigest::from(number), sessions: 0 });
+    let judge = |mine| sessions.judge(&verdict(9, Some(one), mine), ME);
+    assert!(judge(DigestAnswer::Given(other)).is_err());
+    for fine in [DigestAnswer::Given(one), DigestAnswer::Unable, DigestAnswer::Missing] {
+        assert_eq!(judge(fine), Ok(()), "{fine:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_state_has_what_it_came_down_to() {
+    let (mut replica, _) = eventful().run();
+    let mut random = fastrand::Rng::with_seed(4);
+    let before = replica.sessions.digests();
+    let given: Vec<_> =
+        (1..=MAX_KEPT as u64 + 2).map(|at| replica.sessions.digested(at, HostDigest::from(at))).collect();
+    assert_eq!(replica.sessions.digests(), before, "what was asked is no part of the table");
+    let restored = through_bytes(&mut replica.sessions, &mut random);
+    for (index, own) in (1..).zip(given) {
+        let other = StateDigest { host: HostDigest::from(0), ..own };
+        let judged = restored.judge(&verdict(index, Some(other), DigestAnswer::Missing), ME);
+        assert_eq!(judged.is_err(), index > 2, "the latest {MAX_KEPT} are remembered: {index}");
+    }
+}
+
 /// The bytes of docs/disk-format.md.
 #[test]
 fn the_bytes_of_a_table_are_pinned() {
@@ -439,6 +498,7 @@ fn the_bytes_of_a_table_are_pinned() {
     let session = script.open();
     script.command(session, 9, 8, "abc");
     let (mut replica, _) = script.run();
+    replica.sessions.digested(3, HostDigest([0xdd; 32]));
     let (bytes, _) = replica.sessions.freeze().next_piece(usize::MAX);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = [
@@ -468,6 +528,11 @@ fn the_bytes_of_a_table_are_pinned() {
         "0300000000000000",
         "0300000000000000",
         "313a2e",
+        // Length, digest: the request's entry, the host's digest; the sessions' follows.
+        "30000000",
+        "03000000",
+        "0300000000000000",
+        &"dd".repeat(32),
     ];
-    assert_eq!(hex, expected.concat());
+    assert_eq!(hex[..hex.len() - 8], expected.concat());
 }

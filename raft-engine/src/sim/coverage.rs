@@ -147,7 +147,15 @@ counters! {
     crashes_in_quorum_recoveries = "crashes while a group is recovered from that",
     servers_of_old_groups = "servers left behind by such a recovery",
     refusals_of_old_groups = "refusals told to those",
-
+    digests_agreed = "comparisons of replicas that agree",
+    digests_undecided = "comparisons of replicas that decide nothing",
+    digests_unfinished = "comparisons of replicas without an end",
+    states_corrupted = "states corrupted",
+    digests_differ = "verdicts that replicas differ, at a server",
+    digests_split = "of these, where no majority agrees",
+    odd_ones_stopped = "replicas stopped for a state that is not the majority's",
+    odd_ones_stopped_again = "of these, after a restart",
+    odd_leaders_stopped = "of these, leaders",
 }
 
 impl fmt::Display for Coverage {

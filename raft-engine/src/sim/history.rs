@@ -48,6 +48,8 @@ pub enum Request {
     Change,
     /// Another leader.
     Transfer,
+    /// The replicas compared.
+    CheckDigests,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,17 @@ impl History {
         tag
     }
 
+    /// The tag of the next request.
+    pub fn next_tag(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// Whether a request has no end yet.
+    pub fn is_open(&self, tag: u64) -> bool {
+        let record = usize::try_from(tag).ok().and_then(|tag| self.records.get(tag));
+        record.is_some_and(|record| record.ended.is_none())
+    }
+
     /// What was asked under this tag.
     pub fn request(&self, tag: u64) -> Option<Request> {
         self.records.get(usize::try_from(tag).ok()?).map(|record| record.request)
@@ -151,7 +164,11 @@ impl History {
             Request::ReadLinearizable { .. } | Request::ReadByLease { .. } => {
                 *acknowledged = (*acknowledged).max(index)
             }
-            Request::ReadAtLeast { .. } | Request::Snapshot | Request::Change | Request::Transfer => {}
+            Request::ReadAtLeast { .. }
+            | Request::Snapshot
+            | Request::Change
+            | Request::Transfer
+            | Request::CheckDigests => {}
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ use super::operations::Command;
 use crate::driver::{FrozenSessions, Sessions, Ticket};
 use crate::types::{Entry, FileName, Index, SnapshotMeta, SnapshotSection};
 
+/// A key that no command touches.
+const UNTOUCHED: u16 = u16::MAX;
+
 /// What a state machine holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct State {
@@ -58,6 +61,8 @@ pub(super) struct Host {
     pub(super) reads: Vec<(Index, Ticket)>,
     /// Whether a turn of the apply thread is scheduled.
     pub(super) is_scheduled: bool,
+    /// A verdict went against the state: nothing is applied or answered any more.
+    pub(super) is_stopped: bool,
 }
 
 impl Host {
@@ -94,6 +99,14 @@ impl State {
     /// What a key holds.
     pub(super) fn value(&self, key: u16) -> Option<u64> {
         self.values.get(&key).copied()
+    }
+
+    /// Something in memory is not what it was: a key that no command touches, so that no answer depends on it.
+    pub(super) fn corrupt(&mut self, rng: &mut Rng) {
+        let value = rng.u64(..);
+        if self.values.insert(UNTOUCHED, value).is_none() {
+            self.sum = self.sum.wrapping_add(mix(u64::from(UNTOUCHED), value));
+        }
     }
 
     /// What two equal states have in common.

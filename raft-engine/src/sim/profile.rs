@@ -72,6 +72,10 @@ pub(super) struct Profile {
     pub(super) session_clients: usize,
     /// What lies in wait.
     pub(super) attacks: Attacks,
+    /// The mean time between two comparisons of replicas, if anybody asks for them.
+    pub(super) digest_interval: Option<Duration>,
+    /// When the state of one replica is corrupted, if it is.
+    pub(super) corrupt_at: Option<Duration>,
 }
 
 impl Profile {
@@ -151,6 +155,8 @@ impl Profile {
             other_members: rng.u8(..12) == 0 && servers > 1,
             session_clients: 0,
             attacks: Attacks::default(),
+            digest_interval: None,
+            corrupt_at: None,
         }
         .with_batches(rng.clone())
         .with_operators(rng.clone())
@@ -212,6 +218,22 @@ impl Profile {
         // Whoever is left needs somebody who can be added; and what a majority is, is said of one group.
         if self.groups > 1 || !self.has_operator() || self.servers == self.initial {
             self.attacks.quorum_loss_at = None;
+        }
+        self
+    }
+
+    /// Replicas are compared in some runs, of a stream of its own. A state is corrupted only where whoever is left can go on
+    /// without whom that stops: members stay as they are, and nobody's directory is wiped.
+    pub(super) fn with_digests(mut self, rng: &mut Rng) -> Self {
+        // After the loss of a quorum, an index may be another entry's, and the old group's servers do not know.
+        if rng.u8(..3) != 0 || self.attacks.quorum_loss_at.is_some() {
+            return self;
+        }
+        self.digest_interval = Some(Duration::from_millis(rng.u64(50..3_000)));
+        let is_fit = !self.has_operator() && !self.other_members && self.weights.wipe == 0;
+        if rng.bool() && is_fit && self.attacks.stall.is_none() {
+            let micros = u64::try_from(self.faults_end.as_micros()).unwrap_or(u64::MAX);
+            self.corrupt_at = Some(Duration::from_micros(rng.u64(micros / 5..micros)));
         }
         self
     }

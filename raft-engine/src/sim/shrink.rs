@@ -19,6 +19,8 @@ pub enum Reduction {
     Groups,
     /// Operators; what members change stays as it is.
     Operators,
+    /// Comparisons of replicas, and states that are corrupted.
+    Digests,
     /// Log writes that overlap.
     Overlap,
     /// Turns that gather events.
@@ -94,6 +96,7 @@ impl Reduction {
             Self::QuorumLoss => profile.attacks.quorum_loss_at = None,
             Self::Stall => profile.attacks.stall = None,
             Self::LeaseReads => profile.attacks.lease_interval = None,
+            Self::Digests => (profile.digest_interval, profile.corrupt_at) = (None, None),
             Self::Overlap => profile.settings.writes_in_flight = 1,
             Self::Gathering => profile.gather_eighths = 0,
             Self::After(milliseconds) => {
@@ -129,6 +132,7 @@ impl fmt::Display for Reduction {
             Self::Network => f.write_str("network"),
             Self::Groups => f.write_str("groups"),
             Self::Operators => f.write_str("operators"),
+            Self::Digests => f.write_str("digests"),
             Self::Overlap => f.write_str("overlap"),
             Self::Drift => f.write_str("drift"),
             Self::Shapes => f.write_str("shapes"),
@@ -153,6 +157,7 @@ impl FromStr for Reduction {
             "network" => Self::Network,
             "groups" => Self::Groups,
             "operators" => Self::Operators,
+            "digests" => Self::Digests,
             "overlap" => Self::Overlap,
             "drift" => Self::Drift,
             "shapes" => Self::Shapes,
@@ -192,7 +197,7 @@ pub(super) fn shrink(
         fewest = steps.unwrap_or(fewest);
         steps.is_some()
     };
-    let mut candidates = vec![Reduction::Groups, Reduction::Operators, Reduction::Network];
+    let mut candidates = vec![Reduction::Groups, Reduction::Operators, Reduction::Digests, Reduction::Network];
     candidates.extend(ATTACKS);
     candidates.extend((0..FAULTS.len()).map(Reduction::Fault));
     candidates.extend([Reduction::Overlap, Reduction::Gathering]);

@@ -95,6 +95,10 @@ kinds! {
     Liveness = "faults end",
     Recovered = "operator: recovers the group from the loss of its quorum, by entry {} of term {}",
     Stall = "a partial partition is left to stand",
+    CheckDigests = "operator: has replicas compared with tag {} in group {}",
+    Digested = "group {}: host digests at {}: {}",
+    Corrupt = "group {}: the state of the host is corrupted at {}",
+    Diverged = "group {}: the verdict at {} goes against this state",
 }
 
 /// The most numbers of a record.

@@ -436,7 +436,9 @@ fn needs_lineage(kind: FrameKind) -> bool {
         | FrameKind::Forward
         | FrameKind::ForwardReply
         | FrameKind::ReadIndex
-        | FrameKind::ReadIndexReply => true,
+        | FrameKind::ReadIndexReply
+        | FrameKind::DigestQuery
+        | FrameKind::DigestReport => true,
         FrameKind::Hello
         | FrameKind::Welcome
         | FrameKind::Confirm

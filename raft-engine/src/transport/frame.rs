@@ -97,11 +97,13 @@ pub enum FrameKind {
     ForwardReply = 0x51,
     ReadIndex = 0x52,
     ReadIndexReply = 0x53,
+    DigestQuery = 0x60,
+    DigestReport = 0x61,
 }
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Hello,
         Self::Welcome,
         Self::Confirm,
@@ -132,6 +134,8 @@ impl FrameKind {
         Self::ForwardReply,
         Self::ReadIndex,
         Self::ReadIndexReply,
+        Self::DigestQuery,
+        Self::DigestReport,
     ];
 
     /// The kind with this number; `None` if no version known here has it.

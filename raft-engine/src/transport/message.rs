@@ -16,7 +16,7 @@ use super::heartbeats::{HeartbeatReplyRow, HeartbeatRow};
 use crate::codec;
 use crate::types::{
     AppendOutcome, Entry, EntryKind, FIRST_INDEX, GroupId, Index, Lineage, LogTime, Message, Position, Proposed,
-    SnapshotMeta, Term,
+    SnapshotMeta, StateDigest, Term,
 };
 
 /// What an entry takes in a frame beyond its payload, in bytes.
@@ -141,6 +141,21 @@ pub enum PeerMessage {
         request: RequestId,
         /// What the read must cover; `None` if the sender does not lead, or leads no more.
         index: Option<Index>,
+    },
+    /// A leader asks what the receiver's state came down to at a digest request. Asked again until it is answered.
+    DigestQuery {
+        /// The entry of the request.
+        index: Index,
+    },
+    /// What the sender's state came down to: said to the leader when it is known, and when asked. True in any term, for
+    /// who digests at an entry knows it to be committed.
+    DigestReport {
+        /// The entry of the request.
+        index: Index,
+        /// The number of the sender's open: a later one may have another state.
+        incarnation: u64,
+        /// `None`: it cannot say, and never will.
+        digest: Option<StateDigest>,
     },
 }
 
@@ -269,6 +284,8 @@ impl PeerMessage {
             Self::ForwardReply { .. } => FrameKind::ForwardReply,
             Self::ReadIndex { .. } => FrameKind::ReadIndex,
             Self::ReadIndexReply { .. } => FrameKind::ReadIndexReply,
+            Self::DigestQuery { .. } => FrameKind::DigestQuery,
+            Self::DigestReport { .. } => FrameKind::DigestReport,
         }
     }
 
@@ -342,6 +359,8 @@ impl PeerMessage {
             Self::ForwardReply { request, answer } => plain!(request, answer),
             Self::ReadIndex { request, term } => plain!(request, term),
             Self::ReadIndexReply { request, index } => plain!(request, index),
+            Self::DigestQuery { index } => plain!(index),
+            Self::DigestReport { index, incarnation, digest } => plain!(index, incarnation, digest),
         }
     }
 
@@ -434,6 +453,13 @@ impl PeerMessage {
             FrameKind::ForwardReply => plain!(|request, answer| Self::ForwardReply { request, answer }),
             FrameKind::ReadIndex => plain!(|request, term| Self::ReadIndex { request, term }),
             FrameKind::ReadIndexReply => plain!(|request, index| Self::ReadIndexReply { request, index }),
+            FrameKind::DigestQuery => {
+                exactly(kind, 0, &payload)?;
+                Self::DigestQuery { index: read(kind, metadata)? }
+            }
+            FrameKind::DigestReport => {
+                plain!(|index, incarnation, digest| Self::DigestReport { index, incarnation, digest })
+            }
             FrameKind::Hello
             | FrameKind::Welcome
             | FrameKind::Confirm

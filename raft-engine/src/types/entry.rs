@@ -57,6 +57,10 @@ pub enum EntryKind {
     /// A [`super::QuorumRecovery`]: the group lost its quorum, and goes on from here with one server alone. Its
     /// configuration is in force from the moment it is appended, as any other.
     Recovery = 9,
+    /// Every replica says what its state comes down to here, for its leader to compare. Empty.
+    DigestRequest = 10,
+    /// A [`super::DigestCheck`] in which replicas differ. Whose state is not the majority's stops here.
+    DigestVerdict = 11,
 }
 
 impl EntryKind {
@@ -72,20 +76,35 @@ impl EntryKind {
             7 => Some(Self::SessionRenewal),
             8 => Some(Self::SessionClose),
             9 => Some(Self::Recovery),
+            10 => Some(Self::DigestRequest),
+            11 => Some(Self::DigestVerdict),
             _ => None,
         }
     }
 
     /// Whether hosts propose such entries: the engine makes the others by itself.
     pub fn is_proposed(self) -> bool {
-        !matches!(self, Self::Formation | Self::NoOp | Self::Configuration | Self::Recovery)
+        !matches!(
+            self,
+            Self::Formation
+                | Self::NoOp
+                | Self::Configuration
+                | Self::Recovery
+                | Self::DigestRequest
+                | Self::DigestVerdict
+        )
+    }
+
+    /// Whether the state is looked at just where such an entry is: nothing behind it is handed out with it.
+    pub fn ends_batch(self) -> bool {
+        matches!(self, Self::DigestRequest | Self::DigestVerdict)
     }
 
     /// Whether an entry of this kind can have this payload, as far as the kind alone tells.
     pub fn admits(self, payload: &[u8]) -> bool {
         match self {
-            Self::Formation | Self::Configuration | Self::Command | Self::Recovery => true,
-            Self::NoOp | Self::SessionOpen => payload.is_empty(),
+            Self::Formation | Self::Configuration | Self::Command | Self::Recovery | Self::DigestVerdict => true,
+            Self::NoOp | Self::SessionOpen | Self::DigestRequest => payload.is_empty(),
             Self::SessionCommand => SessionKey::read(payload).is_some(),
             Self::SessionRenewal | Self::SessionClose => SessionId::read(payload).is_some(),
         }

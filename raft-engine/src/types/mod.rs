@@ -3,6 +3,7 @@
 //! Every layer may use them. They carry no behaviour beyond what their own fields decide, and know no layer above.
 
 mod configuration;
+mod digest;
 mod disk;
 mod entry;
 mod id;
@@ -13,6 +14,7 @@ mod snapshot;
 mod time;
 
 pub use configuration::{Change, Configuration, GroupSettings, Member, MemberChange, MemberRole};
+pub use digest::{DigestAnswer, DigestCheck, DigestVerdict, Divergence, HostDigest, StateDigest};
 pub use disk::{AlignedBytes, DiskDone, DiskError, DiskStep, DiskWork, DiskWorkId, FileName, ReadFiles};
 pub use entry::{Entry, EntryKind, FIRST_INDEX, HardState, Index, Position, Proposed, Term};
 pub use id::{ClusterId, GroupId, Identity, Incarnation, Lineage, ServerId};

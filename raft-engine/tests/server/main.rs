@@ -3,6 +3,7 @@
 mod budgets;
 mod callbacks;
 mod cluster;
+mod digests;
 mod machine;
 mod outcomes;
 mod refusals;

@@ -1,5 +1,6 @@
 //! Whole drivers in one process, as a host and its peers see them: disks and wires in memory, and time of the test's.
 
+mod digests;
 mod forwarding;
 mod groups;
 mod offline;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    ConnectionId, Consistency, Driver, Effect, Event, Frame, Me, MemberArgument, Outcome, Proposal, Role, Settings,
-    StartHow, Ticket, core_messages,
+    ConnectionId, Consistency, Driver, Effect, Event, Frame, Me, MemberArgument, Outcome, Proposal, Role, Sessions,
+    Settings, StartHow, Ticket, core_messages, digest_check,
 };
 use crate::types::{
     ClusterId, DiskDone, DiskError, DiskStep, DiskWork, Entry, EntryKind, FileName, GroupId, GroupSettings, Index,
@@ -90,8 +91,12 @@ struct Server {
     driver: Driver,
     /// What it applied, but for the engine's own entries.
     applied: Vec<Entry>,
+    /// The kinds of what came, batch by batch.
+    batches: Vec<Vec<EntryKind>>,
     ends: BTreeMap<u64, End>,
     next_accepted: u64,
+    /// For what hosts say their states come down to.
+    sessions: Sessions,
 }
 
 /// One stream: who dialled, who accepted, and the names that they have for it.
@@ -123,6 +128,8 @@ struct Cluster {
     wire: VecDeque<(u64, u64, ConnectionId, Bytes)>,
     /// What is said from one to another stays on its way.
     held: BTreeSet<(u64, u64)>,
+    /// What the states of hosts come down to, wherever they are; nothing, of those that give no digests.
+    digests: BTreeMap<u64, Option<u64>>,
     now: Time,
     last_tag: u64,
 }
@@ -154,6 +161,7 @@ impl Cluster {
             snapshots: BTreeMap::new(),
             wire: VecDeque::new(),
             held: BTreeSet::new(),
+            digests: BTreeMap::new(),
             now: Time(0),
             last_tag: 0,
         };
@@ -168,7 +176,14 @@ impl Cluster {
         let seed = [id as u8 + (16 * self.last_tag % 240) as u8; 32];
         let files = self.files.get_mut(&id).expect("a directory");
         let driver = Driver::open(self.settings[&id].clone(), me, files, seed, self.now).expect("a directory");
-        let server = Server { driver, applied: Vec::new(), ends: BTreeMap::new(), next_accepted: 1 };
+        let server = Server {
+            driver,
+            applied: Vec::new(),
+            batches: Vec::new(),
+            ends: BTreeMap::new(),
+            next_accepted: 1,
+            sessions: Sessions::default(),
+        };
         self.servers.insert(id, server);
         let members = self.files.keys().map(|&id| MemberArgument::new(ServerId(id), format!("{id}")));
         let how = StartHow::Bootstrap { members: members.collect(), settings: GroupSettings::default() };
@@ -224,13 +239,15 @@ impl Cluster {
             Effect::Send { connection, frame } => self.send(id, connection, &frame),
             Effect::Close { connection } => self.end_stream(id, connection),
             Effect::Apply { group, entries, tickets } => {
+                server.batches.push(entries.iter().map(|entry| entry.kind).collect());
                 for (at, ticket) in tickets {
                     let entry = &entries[at as usize];
                     server.end(ticket, End::Applied(entry.index, entry.payload.clone()));
                 }
                 let index = entries.last().expect("entries").index;
+                let last = entries.last().expect("entries").clone();
                 server.applied.extend(entries.into_iter().filter(|entry| entry.kind == EntryKind::Command));
-                self.handle(id, Event::Applied { group, index });
+                self.take_to_digests(id, group, &last, index);
             }
             Effect::Complete { tickets, outcome, .. } => {
                 tickets.into_iter().for_each(|ticket| server.end(ticket, End::Ended(outcome.clone())));
@@ -247,6 +264,22 @@ impl Cluster {
             }
             Effect::ReleaseSnapshot { .. } | Effect::Notice(_) => {}
             other => panic!("no test here asks for {other:?}"),
+        }
+    }
+
+    /// What the host does with the last entry of a batch.
+    fn take_to_digests(&mut self, id: u64, group: GroupId, last: &Entry, index: Index) {
+        let server = self.servers.get_mut(&id).expect("a server");
+        let divergence = digest_check(last).and_then(|check| server.sessions.judge(&check, ServerId(id)).err());
+        if let Some(divergence) = divergence {
+            self.handle(id, Event::Applied { group, index: index - 1 });
+            return self.handle(id, Event::Diverged { group, index, divergence });
+        }
+        let digest = self.digests.get(&id).copied().flatten().filter(|_| last.kind == EntryKind::DigestRequest);
+        let digest = digest.map(|digest| server.sessions.digested(index, digest.into()));
+        self.handle(id, Event::Applied { group, index });
+        if last.kind == EntryKind::DigestRequest {
+            self.handle(id, Event::Digested { group, index, digest: Ok(digest) });
         }
     }
 

@@ -481,6 +481,11 @@ impl Invariants {
         self.record.state(server, index, digest, is_restored)
     }
 
+    /// What the state comes down to at an index, if a host whose state is right ever reached it.
+    pub fn known_state(&self, index: Index) -> Option<u64> {
+        self.record.known_state(index)
+    }
+
     /// A server's sessions were taken through `index`, and have these digests: of what decides, and of all, where its host
     /// knows what it answered.
     pub fn sessions(

@@ -244,6 +244,11 @@ impl Record {
         broken(SESSION_RULE, format!("server {server} answers {key:?} as applied at {index}; it was {effect:?}"))
     }
 
+    /// What the state comes down to at an index, if a state machine ever reached it.
+    pub(super) fn known_state(&self, index: Index) -> Option<u64> {
+        self.states.get(&index).copied()
+    }
+
     /// A state machine has reached an index.
     pub(super) fn state(
         &mut self,

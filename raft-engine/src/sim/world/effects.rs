@@ -63,7 +63,7 @@ impl World {
                 let known = entries.partition_point(|entry| entry.index <= held);
                 self.invariants[group_at(group)].handed(server, &entries[known..])?;
                 let (entries, tickets) = (VecDeque::from(entries), VecDeque::from(tickets));
-                self.host_task(server, group, Task::Apply { entries, tickets, done: 0 });
+                return self.host_task(server, group, Task::Apply { entries, tickets, done: 0 });
             }
             Effect::Complete { group, tickets, outcome } => {
                 for ticket in tickets {
@@ -78,25 +78,25 @@ impl World {
             }
             Effect::BeginSnapshot { group, index } => {
                 self.note(server, Kind::BeginSnapshot, [group.0, index]);
-                self.host_task(server, group, Task::BeginSnapshot { index });
+                self.host_task(server, group, Task::BeginSnapshot { index })?;
                 self.moment(server, group_at(group), Moment::SnapshotBegun);
             }
             Effect::SnapshotMore { group } => {
                 self.note(server, Kind::SnapshotMore, [group.0]);
-                self.host_task(server, group, Task::SnapshotMore);
+                return self.host_task(server, group, Task::SnapshotMore);
             }
             Effect::ReleaseSnapshot { group } => {
                 self.note(server, Kind::ReleaseSnapshot, [group.0]);
-                self.host_task(server, group, Task::ReleaseSnapshot);
+                return self.host_task(server, group, Task::ReleaseSnapshot);
             }
             Effect::Restore { group, file, meta } => {
                 self.note(server, Kind::Restore, [group.0, meta.position.index]);
                 self.invariants[group_at(group)].restoring(server, meta.position.index)?;
-                self.host_task(server, group, Task::Restore { file, meta, with_host: true });
+                return self.host_task(server, group, Task::Restore { file, meta, with_host: true });
             }
             Effect::RestoreSessions { group, file, meta } => {
                 self.note(server, Kind::RestoreSessions, [group.0, meta.position.index]);
-                self.host_task(server, group, Task::Restore { file, meta, with_host: false });
+                return self.host_task(server, group, Task::Restore { file, meta, with_host: false });
             }
             Effect::Started { group, result } => return self.started(server, group, result),
             Effect::Notice(notice) => return self.notice(server, notice),
@@ -287,6 +287,10 @@ impl World {
             | Outcome::MembersChanged { index }
             | Outcome::ChangeCancelled { index } => Ended::Applied(*index),
             Outcome::LeadershipTransferred { .. } => Ended::Applied(0),
+            Outcome::DigestsChecked(check) => {
+                self.compared(group_at(group), ticket.tag, check)?;
+                Ended::Applied(check.index)
+            }
         };
         self.end_request(server, group, ticket, ended)
     }
@@ -362,10 +366,17 @@ impl World {
             Notice::ServerStopped { .. } | Notice::GroupStopped { .. } => self.coverage.server_stops += 1,
             Notice::Removed { .. } => self.coverage.removals += 1,
             Notice::Formed { .. } => self.coverage.joins += u64::from(server >= self.profile.initial),
+            Notice::Diverged { group, check } => self.judge_difference(group_at(*group), check)?,
             Notice::Configuration { .. } | Notice::Warning { .. } => {}
         }
         if self.trace.is_read() {
             self.trace.comment(now, server, format!("notice: {notice:?}"));
+        }
+        if let Notice::GroupStopped { group, .. } = notice
+            && self.is_odd(server, group_at(group))
+        {
+            self.odd_one_stopped(server);
+            return Ok(());
         }
         let this = &mut self.servers[server];
         let Some(process) = &mut this.process else { return Ok(()) };

@@ -173,6 +173,8 @@ impl World {
         this.was_killed = false;
         this.identity = None;
         this.saved.fill(State::default());
+        self.comparing.iter_mut().for_each(|group| group.wiped(server));
+        let this = &mut self.servers[server];
         this.synced_terms.fill(0);
         self.may_refuse = true;
         for group in &mut self.invariants {

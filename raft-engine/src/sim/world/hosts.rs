@@ -13,11 +13,16 @@ use crate::types::{Entry, EntryKind, FileName, GroupId, ReadFiles, SessionKey, S
 
 impl World {
     /// Queues a task of a group's host.
-    pub(super) fn host_task(&mut self, server: usize, group: GroupId, task: Task) {
+    pub(super) fn host_task(&mut self, server: usize, group: GroupId, task: Task) -> Checked {
         let group = group_at(group);
-        let Some(process) = &mut self.servers[server].process else { return };
-        process.hosts[group].tasks.push_back(task);
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let host = &mut process.hosts[group];
+        host.tasks.push_back(task);
+        if host.is_stopped {
+            return self.end_tasks(server, group);
+        }
         self.schedule_host(server, group);
+        Ok(())
     }
 
     fn schedule_host(&mut self, server: usize, group: usize) {
@@ -79,7 +84,12 @@ impl World {
     fn apply(&mut self, server: usize, group: usize, task: Task) -> Checked {
         let Task::Apply { mut entries, mut tickets, mut done } = task else { return Ok(()) };
         let count = if self.rng.u8(..4) == 0 { self.rng.usize(1..=entries.len()) } else { entries.len() };
-        let now_done: Vec<_> = entries.drain(..count).collect();
+        let mut now_done: Vec<_> = entries.drain(..count).collect();
+        let digest_entry = self.digest_entry(server, &now_done, entries.is_empty())?;
+        let divergence = digest_entry.as_ref().and_then(|entry| self.judged(server, group, entry));
+        if divergence.is_some() {
+            now_done.pop();
+        }
         let (fates, answers) = self.apply_entries(server, group, now_done.clone())?;
         let applied = now_done.last().map_or(0, |entry| entry.index);
         for (entry, fate) in now_done.iter().zip(fates) {
@@ -122,7 +132,10 @@ impl World {
         let host = &mut process.hosts[group];
         if keeps {
             this.saved[group] = host.state.clone();
+            self.comparing[group].saved(server);
         }
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let host = &mut process.hosts[group];
         if entries.is_empty() {
             if let Some((position, ticket)) = tickets.front() {
                 let what = format!("server {server}: ticket {} at {position} of {done}", ticket.tag);
@@ -131,9 +144,16 @@ impl World {
         } else {
             host.tasks.push_front(Task::Apply { entries, tickets, done });
         }
-        self.note(server, Kind::HostApplied, [group as u64 + 1, applied]);
-        self.answer_reads(server, group)?;
-        self.feed(server, Event::Applied { group: group_id(group), index: applied })
+        if applied > 0 {
+            self.note(server, Kind::HostApplied, [group as u64 + 1, applied]);
+            self.answer_reads(server, group)?;
+            self.feed(server, Event::Applied { group: group_id(group), index: applied })?;
+        }
+        match (digest_entry, divergence) {
+            (Some(entry), Some(divergence)) => self.diverged(server, group, entry.index, divergence),
+            (Some(entry), None) if entry.kind == EntryKind::DigestRequest => self.digest(server, group, entry.index),
+            _ => Ok(()),
+        }
     }
 
     /// Takes entries through the sessions, and what these leave to the state machine. What became of each, and what the
@@ -144,6 +164,9 @@ impl World {
         group: usize,
         entries: Vec<Entry>,
     ) -> Checked<(Vec<Fate>, Vec<Vec<u8>>)> {
+        if entries.is_empty() {
+            return Ok(Default::default());
+        }
         let Some(process) = &mut self.servers[server].process else { return Ok(Default::default()) };
         let Host { state, sessions, reached, held, .. } = &mut process.hosts[group];
         let (first, count) = (entries[0].index, entries.len());
@@ -171,7 +194,7 @@ impl World {
                 _ if index > *held => state.applied = index,
                 _ => continue,
             }
-            self.invariants[group].state(server, index, state.digest(), false)?;
+            self.comparing[group].judge_state(&mut self.invariants[group], server, index, state.digest(), false)?;
         }
         let applied = answers.len();
         sessions.settle(&mut admitted, steps, applied, |at| &answers[at]);
@@ -232,7 +255,12 @@ impl World {
             Ok(sessions) => sessions,
             Err(error) => return failed(error.to_string()),
         };
-        self.invariants[group].state(server, index, state.digest(), true)?;
+        // The host's own state is further, and stays.
+        let held_wrong = self.comparing[group].is_wrong(server);
+        self.comparing[group].judge_state(&mut self.invariants[group], server, index, state.digest(), true)?;
+        if !with_host {
+            self.comparing[group].set_wrong(server, held_wrong);
+        }
         let (decisions, replies) = sessions.digests();
         let replies = Some(replies).filter(|_| !self.profile.durable_host);
         self.invariants[group].sessions(server, index, decisions, replies, true)?;
@@ -250,6 +278,7 @@ impl World {
             host.state = state;
             if self.profile.durable_host {
                 this.saved[group] = host.state.clone();
+                self.comparing[group].saved(server);
             }
         }
         self.note(server, Kind::Restored, [group as u64 + 1, index]);

@@ -321,6 +321,9 @@ impl World {
             (Request::Change, Ended::Applied(_)) => &mut coverage.changes_done,
             (Request::Change, Ended::NotApplied) => &mut coverage.changes_not_done,
             (Request::Change, Ended::Unknown) => &mut coverage.changes_unknown,
+            // Counted by what they came to.
+            (Request::CheckDigests, Ended::Applied(_)) => return,
+            (Request::CheckDigests, _) => &mut coverage.digests_unfinished,
             (Request::Transfer, Ended::Applied(_)) => &mut coverage.transfers_done,
             (Request::Transfer, _) => &mut coverage.transfers_not_done,
         };

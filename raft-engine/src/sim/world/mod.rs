@@ -5,6 +5,7 @@
 
 mod attacks;
 mod clients;
+mod digests;
 mod effects;
 mod faults;
 mod hosts;
@@ -15,6 +16,7 @@ mod process;
 mod quorum;
 mod sessions;
 
+use self::digests::Comparing;
 use self::sessions::Client;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,6 +84,10 @@ pub(super) enum What {
     Operate,
     /// One that has a session does.
     SessionRequest,
+    /// An operator has replicas compared.
+    CheckDigests,
+    /// The state of some replica is corrupted.
+    Corrupt,
     /// A fault comes.
     Fault,
     /// What lay in wait for a moment.
@@ -193,6 +199,8 @@ pub(super) struct World {
     led_through_partition: Option<(usize, Term)>,
     /// Somebody may be refused in this run: a directory was wiped or other members were given.
     may_refuse: bool,
+    /// What is known of each group's states beside the servers.
+    comparing: Vec<Comparing>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -221,6 +229,7 @@ impl World {
         let mut rng = Rng::with_seed(options.seed);
         let mut attack_rng = Rng::with_seed(options.seed ^ 0x6174_7461_636b);
         let mut profile = Profile::new(&mut rng).with_attacks(&mut attack_rng);
+        profile = profile.with_digests(&mut Rng::with_seed(options.seed ^ 0x6469_6765_7374));
         if options.clocks_beyond_bound {
             profile = profile.with_clocks_beyond_the_bound();
         }
@@ -273,6 +282,7 @@ impl World {
             leader_seen: vec![Duration::ZERO; profile.groups],
             led_through_partition: None,
             may_refuse: profile.other_members,
+            comparing: (0..profile.groups).map(|_| Comparing::new(profile.servers)).collect(),
             queue: Queue::new(),
             trace: Trace::new(keep, options.trace),
             coverage: Coverage::default(),
@@ -308,6 +318,8 @@ impl World {
             (attacks.shape_interval, What::Shape),
             (attacks.lease_interval, What::ProbeLease),
             (attacks.quorum_loss_at, What::QuorumLoss),
+            (self.profile.digest_interval, What::CheckDigests),
+            (self.profile.corrupt_at, What::Corrupt),
         ] {
             if let Some(at) = at {
                 self.queue.after(at, what);
@@ -393,6 +405,11 @@ impl World {
             What::Request => self.request(),
             What::Operate => self.operate(),
             What::SessionRequest => self.session_request(),
+            What::CheckDigests => self.ask_to_compare(),
+            What::Corrupt => {
+                self.corrupt();
+                Ok(())
+            }
             What::Fault => self.fault(),
             What::Ambush { server, epoch, group, ambush } => self.ambush(server, epoch, group, ambush),
             What::Shape => self.shape(),

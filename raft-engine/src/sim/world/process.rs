@@ -123,6 +123,8 @@ impl World {
         self.invariants[group].started(server, applied);
         let process = self.process(server, epoch).expect("it was there");
         process.hosts[group].state = state;
+        self.comparing[group].started(server, applied > 0);
+        let process = self.process(server, epoch).expect("it was there");
         process.hosts[group].held = applied;
         process.started[group] = true;
         self.feed(server, Event::StartGroup { group: group_id(group), how, applied })

@@ -12,7 +12,8 @@ use super::super::{
 };
 use super::{Book, GROUP, NOW, Side, append, entry, exchange, limits, snapshot_meta};
 use crate::types::{
-    AppendOutcome, Entry, EntryKind, GroupId, Incarnation, Lineage, LogTime, Message, Position, Proposed, ServerId,
+    AppendOutcome, Entry, EntryKind, GroupId, HostDigest, Incarnation, Lineage, LogTime, Message, Position, Proposed,
+    ServerId, StateDigest,
 };
 
 /// A name, and the frame: magic, layout, kind, reserved, group, metadata length, payload length, CRC, metadata, payload.
@@ -207,6 +208,17 @@ const FRAMES: &[(&str, &str)] = &[
         "726674 01 53 000000 0700000000000000 11000000 00000000 19f37ac1 0600000000000000 2900000000000000 \
          00",
     ),
+    ("DigestQuery", "726674 01 60 000000 0700000000000000 08000000 00000000 0286ef9c 0f00000000000000"),
+    (
+        "DigestReport",
+        "726674 01 61 000000 0700000000000000 35000000 00000000 35b75d5f 0f00000000000000 \
+         0600000000000000 01 dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 04030201",
+    ),
+    (
+        "DigestReport, none",
+        "726674 01 61 000000 0700000000000000 11000000 00000000 aaef7c40 0f00000000000000 \
+         0600000000000000 00",
+    ),
 ];
 
 fn hex(bytes: &[u8]) -> String {
@@ -296,6 +308,12 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         ("ReadIndex", PeerMessage::ReadIndex { request, term: 4 }),
         ("ReadIndexReply", PeerMessage::ReadIndexReply { request, index: Some(15) }),
         ("ReadIndexReply, refused", PeerMessage::ReadIndexReply { request, index: None }),
+        ("DigestQuery", PeerMessage::DigestQuery { index: 15 }),
+        ("DigestReport", {
+            let digest = StateDigest { host: HostDigest([0xdd; 32]), sessions: 0x0102_0304 };
+            PeerMessage::DigestReport { index: 15, incarnation: 6, digest: Some(digest) }
+        }),
+        ("DigestReport, none", PeerMessage::DigestReport { index: 15, incarnation: 6, digest: None }),
     ]
 }
 
