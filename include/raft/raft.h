@@ -630,6 +630,12 @@ int32_t raft_group_settings(raft_group *group,
 /** This server was removed from the group, by a committed entry that `message` names. It campaigns no more. */
 #define RAFT_NOTICE_REMOVED 8
 
+/**
+ * Replicas of the group differ at the entry `index`; `message` says who, and raft_group_digest_check has it. Where a
+ * majority agrees, the group stops next on the servers of those who differ.
+ */
+#define RAFT_NOTICE_DIVERGED 9
+
 /** Where `query` leaves its answer. Lives until `query` returns. */
 typedef struct raft_reply raft_reply;
 
@@ -705,6 +711,8 @@ typedef struct raft_notice {
     uint64_t server;
     /** A sentence for people, NUL-terminated UTF-8, never NULL. Lives until `notice` returns. */
     const char *message;
+    /** With RAFT_NOTICE_DIVERGED: the entry at which replicas were compared; else 0. */
+    uint64_t index;
 } raft_notice;
 
 /**
@@ -776,6 +784,13 @@ typedef struct raft_state_machine {
     void (*completed)(void *user, const raft_completion *completions, size_t count);
     /** Tells what the host may want to know without having asked. May be NULL. */
     void (*notice)(void *user, const raft_notice *notice);
+    /**
+     * Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as far
+     * as can be, only there. Called between batches, at the same entry on every replica. `digest` has RAFT_DIGEST_BYTES
+     * bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot say. May take its
+     * time: entries wait, heartbeats do not. NULL: this replica takes no part.
+     */
+    int32_t (*digest)(void *user, uint8_t *digest);
 } raft_state_machine;
 
 /**
@@ -1409,6 +1424,128 @@ int32_t raft_group_transfer_leadership_submit(raft_group *group,
                                               int64_t patience_ms,
                                               raft_error **error);
 
+/* ---- Comparing replicas ------------------------------------------------------------------------------------------ */
+
+/** The length of a digest of a state, in bytes. */
+#define RAFT_DIGEST_BYTES 32
+
+/** A majority agrees, and nobody who answered differs. */
+#define RAFT_VERDICT_AGREED 1
+
+/** A majority agrees, and others differ: the group stops on their servers, for good. */
+#define RAFT_VERDICT_DIVERGED 2
+
+/** Replicas differ, and no majority agrees on anything: nobody knows who is right, and nobody is stopped. */
+#define RAFT_VERDICT_SPLIT 3
+
+/** Nobody differs, and those who gave a digest are no majority. */
+#define RAFT_VERDICT_UNDECIDED 4
+
+/** The replica gave a digest. */
+#define RAFT_ANSWER_GIVEN 1
+
+/** It cannot say: its state machine has no `digest` or it failed, or its state is not from before the entry. */
+#define RAFT_ANSWER_UNABLE 2
+
+/** It did not answer in time. */
+#define RAFT_ANSWER_MISSING 3
+
+/** What came of comparing the replicas of a group at one entry: a copy that the caller owns. */
+typedef struct raft_digest_check raft_digest_check;
+
+/** What one replica said in a comparison. Comes in arrays: its layout is frozen. */
+typedef struct raft_replica_digest {
+    /** The server's id. */
+    uint64_t server;
+    /** RAFT_ANSWER_... */
+    uint32_t answer;
+    /** 1 if it said something else than the majority: the group stops there; else 0. */
+    uint32_t odd;
+    /** With RAFT_ANSWER_GIVEN, what its `digest` wrote; else zeros. */
+    uint8_t digest[RAFT_DIGEST_BYTES];
+    /**
+     * With RAFT_ANSWER_GIVEN, the CRC of the group's sessions, which the library keeps and which are compared as well;
+     * else 0.
+     */
+    uint32_t sessions;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Zero. */
+    uint64_t reserved[1];
+} raft_replica_digest;
+
+/**
+ * Compares the replicas of the group, at its leader, and waits for what comes of it.
+ *
+ * An entry is appended. When a replica has applied everything up to it, its state machine's `digest` says what the state
+ * comes down to, and the leader compares. Where replicas differ, a second entry tells everybody (RAFT_NOTICE_DIVERGED).
+ * Where, besides, a majority of the voters agrees, the group stops at that entry wherever the state is another, be it the
+ * leader or a learner, and again after every restart; the leader hands over first. docs/operations.md says what to do
+ * then.
+ *
+ * - `patience_ms`: whoever has not answered by then is not waited for; -1: everybody is. Where his answer comes later, it
+ *   is compared as well for as long as this leader leads.
+ * - `timeout_ms`: how long to wait; -1 waits without limit. When it is over, the comparison goes on.
+ * - `out`: receives what came of it, which the caller owns and releases with raft_digest_check_free; NULL on failure.
+ *
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks. It may be asked again
+ * whatever the outcome: it changes nothing but what it finds.
+ * Errors: those of raft_group_check_digests_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
+ */
+int32_t raft_group_check_digests(raft_group *group,
+                                 int64_t patience_ms,
+                                 int64_t timeout_ms,
+                                 raft_digest_check **out,
+                                 raft_error **error);
+
+/**
+ * As raft_group_check_digests, and returns without waiting.
+ *
+ * - `tag`: comes back with the completion, whose `index` is that of the entry; raft_group_digest_check then has what came
+ *   of it.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED,
+ * RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (another comparison waits), RAFT_ERR_GIVEN_UP (the
+ * entry was not applied here in time), RAFT_ERR_TRANSFERRING, RAFT_ERR_OVERLOADED, RAFT_ERR_DISK_FULL, RAFT_ERR_FORMING,
+ * RAFT_ERR_UNKNOWN (leadership was lost).
+ */
+int32_t raft_group_check_digests_submit(raft_group *group,
+                                        uint64_t tag,
+                                        int64_t patience_ms,
+                                        raft_error **error);
+
+/**
+ * The latest comparison that this server knows of since its start: one that it made as the leader, or one in which
+ * replicas differ, which the log tells.
+ *
+ * - `out`: receives it; the caller owns it and releases it with raft_digest_check_free; NULL on failure.
+ *
+ * Any thread, also in a callback. Does not block.
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_BUSY (there is none), RAFT_ERR_CLOSED, RAFT_ERR_FORKED.
+ */
+int32_t raft_group_digest_check(raft_group *group,
+                                raft_digest_check **out,
+                                raft_error **error);
+
+/** The entry at which replicas were compared; 0 for NULL. One thread at a time. Does not block. */
+uint64_t raft_digest_check_index(const raft_digest_check *check);
+
+/** What it comes to: RAFT_VERDICT_...; 0 for NULL. One thread at a time. Does not block. */
+uint32_t raft_digest_check_verdict(const raft_digest_check *check);
+
+/** How many replicas there are; 0 for NULL. One thread at a time. Does not block. */
+size_t raft_digest_check_count(const raft_digest_check *check);
+
+/**
+ * What each replica said, as an array in order of id: raft_digest_check_count of them. It belongs to `check` and lives as
+ * long. One thread at a time. Does not block.
+ */
+const raft_replica_digest *raft_digest_check_replicas(const raft_digest_check *check);
+
+/** Releases a comparison. NULL is allowed. Any thread. Does not block. */
+void raft_digest_check_free(raft_digest_check *check);
+
 /* ---- Status ------------------------------------------------------------------------------------------------------ */
 
 /** The length of a text in a status, its NUL included. What is longer is cut. */
@@ -1531,6 +1668,17 @@ typedef struct raft_group_info {
      * raft_entry.log_time. 0 without a change.
      */
     uint64_t change_deadline;
+    /**
+     * Where this server's state is not that of a majority: the entry at which they were compared. The group stopped for
+     * it. Else 0.
+     */
+    uint64_t diverged_index;
+    /** The entry of the latest comparison that raft_group_digest_check has; 0 if there is none. */
+    uint64_t digest_index;
+    /** What that came to: RAFT_VERDICT_...; 0 if there is none. */
+    uint32_t digest_verdict;
+    /** Zero. */
+    uint32_t reserved1;
 } raft_group_info;
 
 /**

@@ -17,9 +17,11 @@ use crate::state_machine::raft_completion;
 pub(crate) fn translate(completions: &[Completion], messages: &mut Vec<String>, mut next: impl FnMut(raft_completion)) {
     for completion in completions {
         let (outcome, status) = match &completion.outcome {
-            Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => {
-                (RAFT_OUTCOME_APPLIED, RAFT_OK)
-            }
+            Outcome::Applied
+            | Outcome::Answered
+            | Outcome::SnapshotTaken
+            | Outcome::Done
+            | Outcome::DigestsChecked(_) => (RAFT_OUTCOME_APPLIED, RAFT_OK),
             Outcome::NotApplied(reason) => (RAFT_OUTCOME_NOT_APPLIED, not_applied_status(reason)),
             Outcome::Unknown(reason) => (RAFT_OUTCOME_UNKNOWN, unknown_status(*reason)),
         };
@@ -54,7 +56,9 @@ fn view(bytes: &[u8]) -> (*const u8, usize) {
 /// What people are told of a request that failed.
 fn message(outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => None,
+        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done | Outcome::DigestsChecked(_) => {
+            None
+        }
         Outcome::NotApplied(reason) => Some(CallError::NotApplied(reason.clone()).to_string()),
         Outcome::Unknown(reason) => Some(CallError::Unknown(*reason).to_string()),
     }

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Reply = 0x7261_6674_61d9_c843,
     /// `raft_snapshot_reader`
     SnapshotReader = 0x7261_6674_27e4_5f99,
+    /// `raft_digest_check`
+    DigestCheck = 0x7261_6674_d4b1_7e3d,
 }
 
 /// What may be behind a pointer.

@@ -5,7 +5,8 @@ use std::ptr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use raft_engine::server::{
-    ApplyBatch, ApplyFailure, Completion, Notice, Role, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
+    ApplyBatch, ApplyFailure, Completion, HostDigest, Notice, Role, SnapshotReader, SnapshotSource, SnapshotStep,
+    StateMachine,
 };
 use raft_engine::types::Index;
 
@@ -191,6 +192,20 @@ impl StateMachine for HostMachine {
         }
     }
 
+    fn digest(&mut self) -> Result<Option<HostDigest>, String> {
+        let Some(digest) = self.table.functions.digest else { return Ok(None) };
+        let mut bytes = [0; HostDigest::BYTES];
+        let status = {
+            let _call = self.table.enter_or_say()?;
+            // SAFETY: the table is the host's; `bytes` may be written until it returns.
+            unsafe { digest(self.table.functions.user, bytes.as_mut_ptr()) }
+        };
+        match status {
+            0 => Ok(Some(HostDigest(bytes))),
+            _ => Err(format!("`digest` returned {status}")),
+        }
+    }
+
     fn completed(&mut self, completions: &[Completion]) {
         let Some(completed) = self.table.functions.completed else { return };
         let mut messages = Vec::new();
@@ -213,6 +228,7 @@ impl StateMachine for HostMachine {
             leader: 0,
             server: 0,
             message: ptr::null(),
+            index: 0,
         };
         let message = match notice {
             Notice::Formed { group } => {
@@ -240,6 +256,11 @@ impl StateMachine for HostMachine {
             Notice::Removed { group, index } => {
                 told.kind = RAFT_NOTICE_REMOVED;
                 format!("entry {index} of group {group} removed this server from it")
+            }
+            Notice::Diverged { group, check } => {
+                told.kind = RAFT_NOTICE_DIVERGED;
+                told.index = check.index;
+                format!("the replicas of group {group} differ: {check}")
             }
             Notice::GroupStopped { reason, .. } => {
                 told.kind = RAFT_NOTICE_GROUP_STOPPED;

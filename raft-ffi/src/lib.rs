@@ -11,6 +11,7 @@ mod call;
 pub mod change;
 mod completion;
 pub mod config;
+pub mod digest;
 pub mod directory;
 pub mod error;
 pub mod group;

@@ -256,6 +256,9 @@ pub const RAFT_NOTICE_REFUSED: u32 = 6;
 pub const RAFT_NOTICE_WARNING: u32 = 7;
 /// This server was removed from the group, by a committed entry that `message` names. It campaigns no more.
 pub const RAFT_NOTICE_REMOVED: u32 = 8;
+/// Replicas of the group differ at the entry `index`; `message` says who, and raft_group_digest_check has it. Where a
+/// majority agrees, the group stops next on the servers of those who differ.
+pub const RAFT_NOTICE_DIVERGED: u32 = 9;
 
 /// Something that the host may want to know without having asked. Passed singly: it may grow at its end. Look at a
 /// field that came in a later version only if `size` covers it. What concerns the server is told to each of its groups.
@@ -277,6 +280,8 @@ pub struct raft_notice {
     pub server: u64,
     /// A sentence for people, NUL-terminated UTF-8, never NULL. Lives until `notice` returns.
     pub message: *const c_char,
+    /// With RAFT_NOTICE_DIVERGED: the entry at which replicas were compared; else 0.
+    pub index: u64,
 }
 
 /// What the host gives a group. Passed singly: it may grow at its end. Zero it, then set `size` to its sizeof.
@@ -345,6 +350,11 @@ pub struct raft_state_machine {
     pub completed: Option<unsafe extern "C" fn(user: *mut c_void, completions: *const raft_completion, count: usize)>,
     /// Tells what the host may want to know without having asked. May be NULL.
     pub notice: Option<unsafe extern "C" fn(user: *mut c_void, notice: *const raft_notice)>,
+    /// Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as far
+    /// as can be, only there. Called between batches, at the same entry on every replica. `digest` has RAFT_DIGEST_BYTES
+    /// bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot say. May take its
+    /// time: entries wait, heartbeats do not. NULL: this replica takes no part.
+    pub digest: Option<unsafe extern "C" fn(user: *mut c_void, digest: *mut u8) -> i32>,
 }
 
 // SAFETY: whole numbers, pointers and functions that may be NULL, the first of them the size, without padding.

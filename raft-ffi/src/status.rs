@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use raft_engine::server::{Configuration, Role};
 
 use crate::call::{Versioned, entry, fill, struct_size};
+use crate::digest::verdict_number;
 use crate::error::{Failure, RAFT_ERR_CLOSED, raft_error};
 use crate::group::raft_group;
 use crate::live;
@@ -172,6 +173,15 @@ pub struct raft_group_info {
     /// When that change is given up, if it still is in RAFT_PHASE_LEARNING; in the group's own time, as
     /// raft_entry.log_time. 0 without a change.
     pub change_deadline: u64,
+    /// Where this server's state is not that of a majority: the entry at which they were compared. The group stopped for
+    /// it. Else 0.
+    pub diverged_index: u64,
+    /// The entry of the latest comparison that raft_group_digest_check has; 0 if there is none.
+    pub digest_index: u64,
+    /// What that came to: RAFT_VERDICT_...; 0 if there is none.
+    pub digest_verdict: u32,
+    /// Zero.
+    pub reserved1: u32,
 }
 
 // SAFETY: whole numbers, the first of them the size, without padding.
@@ -222,6 +232,10 @@ pub unsafe extern "C" fn raft_group_status(
             },
             reserved0: 0,
             change_deadline: change.map_or(0, |change| change.deadline.0),
+            diverged_index: status.divergence.map_or(0, |divergence| divergence.check.index),
+            digest_index: status.digest_check.as_ref().map_or(0, |check| check.index),
+            digest_verdict: status.digest_check.as_ref().map_or(0, |check| verdict_number(check.verdict())),
+            reserved1: 0,
         };
         // SAFETY: as above.
         unsafe { fill(info, told) }

@@ -33,6 +33,11 @@ fn what_is_proposed_again_in_a_session_is_applied_once() {
 }
 
 #[test]
+fn replicas_are_compared_and_the_odd_one_stops() {
+    support::run("digests");
+}
+
+#[test]
 fn a_forked_child_is_refused() {
     support::run("fork");
 }

@@ -10,7 +10,7 @@ use cbindgen::{
 };
 
 /// The sections in order: the file in raft-ffi/src, and the title.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("version", "Version"),
     ("error", "Errors"),
     ("config", "Configuration"),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 14] = [
     ("read", "Reading"),
     ("snapshot", "Snapshots"),
     ("change", "Changing members and leader"),
+    ("digest", "Comparing replicas"),
     ("status", "Status"),
     ("directory", "Directories without a server"),
 ];

@@ -54,7 +54,7 @@ AT(raft_completion, result_length, 40);
 AT(raft_completion, leader, 48);
 AT(raft_completion, reserved, 56);
 
-SIZE(raft_notice, 48);
+SIZE(raft_notice, 56);
 AT(raft_notice, size, 0);
 AT(raft_notice, kind, 8);
 AT(raft_notice, role, 12);
@@ -62,8 +62,9 @@ AT(raft_notice, term, 16);
 AT(raft_notice, leader, 24);
 AT(raft_notice, server, 32);
 AT(raft_notice, message, 40);
+AT(raft_notice, index, 48);
 
-SIZE(raft_state_machine, 88);
+SIZE(raft_state_machine, 96);
 AT(raft_state_machine, size, 0);
 AT(raft_state_machine, user, 8);
 AT(raft_state_machine, destroy, 16);
@@ -75,6 +76,7 @@ AT(raft_state_machine, snapshot_release, 56);
 AT(raft_state_machine, restore, 64);
 AT(raft_state_machine, completed, 72);
 AT(raft_state_machine, notice, 80);
+AT(raft_state_machine, digest, 88);
 
 SIZE(raft_start, 72);
 AT(raft_start, size, 0);
@@ -114,7 +116,7 @@ AT(raft_server_info, log_writes, 80);
 AT(raft_server_info, log_bytes, 88);
 AT(raft_server_info, stopped_reason, 96);
 
-SIZE(raft_group_info, 376);
+SIZE(raft_group_info, 400);
 AT(raft_group_info, size, 0);
 AT(raft_group_info, group, 8);
 AT(raft_group_info, role, 16);
@@ -133,6 +135,19 @@ AT(raft_group_info, highest_id, 352);
 AT(raft_group_info, change_phase, 360);
 AT(raft_group_info, reserved0, 364);
 AT(raft_group_info, change_deadline, 368);
+AT(raft_group_info, diverged_index, 376);
+AT(raft_group_info, digest_index, 384);
+AT(raft_group_info, digest_verdict, 392);
+AT(raft_group_info, reserved1, 396);
+
+SIZE(raft_replica_digest, 64);
+AT(raft_replica_digest, server, 0);
+AT(raft_replica_digest, answer, 8);
+AT(raft_replica_digest, odd, 12);
+AT(raft_replica_digest, digest, 16);
+AT(raft_replica_digest, sessions, 48);
+AT(raft_replica_digest, reserved0, 52);
+AT(raft_replica_digest, reserved, 56);
 
 SIZE(raft_directory_group, 128);
 AT(raft_directory_group, size, 0);
