@@ -18,7 +18,18 @@ from ._native import SnapshotReader as NativeReader
 from ._requests import Batch, Loops, Requests, tell_loops
 from ._unraisable import report_unraisable
 from .machine import SnapshotReader, StateMachine
-from .types import Applied, Member, MemberRole, Notice, NoticeKind, Role
+from .types import (
+    Applied,
+    DigestAnswer,
+    DigestCheck,
+    DigestVerdict,
+    Member,
+    MemberRole,
+    Notice,
+    NoticeKind,
+    ReplicaDigest,
+    Role,
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,6 +41,22 @@ MemberRow = tuple[int, str, bytes, str, int]
 def members_of(rows: Iterable[MemberRow]) -> tuple[Member, ...]:
     """Members as the host sees them."""
     return tuple(Member(id, address, context, MemberRole(role), priority) for id, address, context, role, priority in rows)
+
+
+CheckRow = tuple[int, str, list[tuple[int, str, Optional[bytes], int, bool]]]
+"""A comparison of replicas in the native part's words."""
+
+DIGEST_BYTES = 32
+
+
+def check_of(row: CheckRow) -> DigestCheck:
+    """A comparison of replicas as the host sees it."""
+    index, verdict, replicas = row
+    return DigestCheck(
+        index,
+        DigestVerdict(verdict),
+        tuple(ReplicaDigest(id, DigestAnswer(answer), *rest) for id, answer, *rest in replicas),
+    )
 
 
 class _Depth(threading.local):
@@ -113,6 +140,17 @@ class Bridge:
         return reply if type(reply) is bytes else _as_bytes(reply, "query")
 
     @_callback
+    def digest(self) -> Optional[bytes]:
+        """At most 32 bytes, or nothing."""
+        digest = self._machine.digest()
+        if digest is None:
+            return None
+        digest = digest if type(digest) is bytes else _as_bytes(digest, "digest")
+        if len(digest) > DIGEST_BYTES:
+            raise ValueError(f"`digest` gave {len(digest)} bytes: {DIGEST_BYTES} is the most")
+        return digest
+
+    @_callback
     def snapshot(self) -> Pieces:
         """Begins a snapshot."""
         taken = self._machine.snapshot()
@@ -147,6 +185,7 @@ class Bridge:
         leader: Optional[int],
         peer: Optional[int],
         members: list[MemberRow],
+        check: Optional[CheckRow],
     ) -> None:
         notice = Notice(
             NoticeKind(kind),
@@ -156,6 +195,7 @@ class Bridge:
             leader,
             peer,
             members_of(members),
+            None if check is None else check_of(check),
         )
         if notice.kind is NoticeKind.ROLE:
             self.leader = leader

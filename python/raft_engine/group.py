@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import errors
 from . import _native
-from ._bridge import Bridge, members_of, refuse_in_callback
+from ._bridge import Bridge, check_of, members_of, refuse_in_callback
 from ._requests import Awaited, Batch, Futures, Outcome, Waited
 from .types import (
     LINEARIZABLE,
@@ -19,6 +19,7 @@ from .types import (
     AtLeast,
     Change,
     Consistency,
+    DigestCheck,
     Freshness,
     GroupSettings,
     GroupStatus,
@@ -221,6 +222,22 @@ class Group:
         self._transfer_leadership(batch, to, patience)
         one(batch.wait(timeout))
 
+    def check_digests(self, patience: float = 10.0, timeout: Optional[float] = None) -> DigestCheck:
+        """Compares the replicas of the group, at its leader, and says what came of it.
+
+        An entry is appended, at which each replica says what its state comes down to (`StateMachine.digest`); whoever has not
+        answered after `patience` seconds is not waited for. Where a majority of the voters agrees and others differ, the
+        group stops on the servers of these, for good, be it the leader or a learner; where no majority agrees, all are told
+        (`NoticeKind.DIVERGED`) and nobody is stopped.
+
+        Raises `NotLeader`, `Busy` (another comparison waits), `GivenUp`, and `Unknown` where leadership was lost: it may be
+        asked again whatever the outcome.
+        """
+        refuse_in_callback("check_digests")
+        batch = Waited(1)
+        self._check_digests(batch, patience)
+        return _check(batch.wait(timeout))
+
     def wait_for_leader(self, timeout: Optional[float] = None) -> int:
         """Waits until this server knows who leads, which may be itself; says who."""
         refuse_in_callback("wait_for_leader")
@@ -241,6 +258,8 @@ class Group:
         if status["change"] is not None:
             target, deadline = status["change"]
             status["change"] = Change(members_of(target), deadline, bool(status["outgoing_voters"]))
+        if status["digest_check"] is not None:
+            status["digest_check"] = check_of(status["digest_check"])
         return GroupStatus(**status)
 
     @property
@@ -266,6 +285,9 @@ class Group:
 
     def _transfer_leadership(self, batch: Batch, to: Optional[int], patience: float) -> None:
         self._bridge.requests.submit(batch, lambda tag: self._native.transfer_leadership(tag, to, patience))
+
+    def _check_digests(self, batch: Batch, patience: float) -> None:
+        self._bridge.requests.submit(batch, lambda tag: self._native.check_digests(tag, patience))
 
     def _read(self, batch: Batch, consistency: Consistency) -> None:
         how, index = _consistency(consistency)
@@ -375,6 +397,11 @@ class AsyncGroup:
         batch = Awaited(1, lambda outcomes: one(outcomes) and None, timeout)
         return self._start(batch, lambda batch: self._group._transfer_leadership(batch, to, patience))
 
+    def check_digests(self, patience: float = 10.0, timeout: Optional[float] = None) -> asyncio.Future[DigestCheck]:
+        """As `Group.check_digests`."""
+        batch = Awaited(1, _check, timeout)
+        return self._start(batch, lambda batch: self._group._check_digests(batch, patience))
+
     def wait_for_leader(self, timeout: Optional[float] = None) -> asyncio.Future[int]:
         """As `Group.wait_for_leader`."""
         return self._start(Awaited(1, _index, timeout), self._group._bridge.wait_for_leader)
@@ -401,6 +428,12 @@ def one(outcomes: list[Outcome]) -> Applied:
 
 def _nothing(outcomes: list[Outcome]) -> None:
     one(outcomes)
+
+
+def _check(outcomes: list[Outcome]) -> DigestCheck:
+    # The native part gives a row in place of the bytes of a result.
+    row: Any = one(outcomes).result
+    return check_of(row)
 
 
 def _session(outcomes: list[Outcome]) -> Session:

@@ -97,6 +97,15 @@ class StateMachine:
         """
         raise NotImplementedError(f"{type(self).__qualname__} cannot restore snapshots")
 
+    def digest(self) -> Optional[bytes]:
+        """Tells what the state comes down to, for `Group.check_digests`: at most 32 bytes, which are equal where states are.
+
+        And, as far as can be, only there: a checksum or a hash of the state, whatever the order in which it is kept. It is
+        asked for between batches, at the same entry on every replica. None, which is the default: this replica takes no
+        part. An exception is a warning, and nothing else.
+        """
+        return None
+
     def notice(self, notice: Notice) -> None:
         """Hears of something it did not ask for: roles, members, a stop. By default, ignores it.
 

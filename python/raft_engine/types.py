@@ -15,6 +15,9 @@ __all__ = [
     "AtLeast",
     "Change",
     "Consistency",
+    "DigestAnswer",
+    "DigestCheck",
+    "DigestVerdict",
     "Freshness",
     "GroupSettings",
     "GroupStatus",
@@ -24,6 +27,7 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "RemoveMember",
+    "ReplicaDigest",
     "Role",
     "ServerStatus",
     "Session",
@@ -252,6 +256,55 @@ class Role(enum.Enum):
     """Leads."""
 
 
+class DigestVerdict(enum.Enum):
+    """What came of comparing replicas."""
+
+    AGREED = "agreed"
+    """A majority agrees, and nobody who answered differs."""
+    DIVERGED = "diverged"
+    """A majority agrees, and others differ: the group stops on their servers, for good."""
+    SPLIT = "split"
+    """Replicas differ, and no majority agrees on anything: nobody knows who is right, and nobody is stopped."""
+    UNDECIDED = "undecided"
+    """Nobody differs, and those who gave a digest are no majority."""
+
+
+class DigestAnswer(enum.Enum):
+    """What a replica did when it was asked what its state comes down to."""
+
+    GIVEN = "given"
+    """It gave a digest."""
+    UNABLE = "unable"
+    """It cannot say: its state machine gives none, or its state is not from before the entry."""
+    MISSING = "missing"
+    """It did not answer in time."""
+
+
+@dataclass(frozen=True)
+class ReplicaDigest:
+    """What one replica said in a comparison."""
+
+    server: int
+    answer: DigestAnswer
+    digest: Optional[bytes]
+    """With `GIVEN`: what `StateMachine.digest` returned, filled up with zeros to 32 bytes."""
+    sessions: int
+    """With `GIVEN`: the CRC of the group's sessions, which the engine keeps and which are compared as well; else 0."""
+    odd: bool
+    """It said something else than the majority: the group stops there."""
+
+
+@dataclass(frozen=True)
+class DigestCheck:
+    """What came of comparing the replicas of a group at one entry."""
+
+    index: int
+    """The entry: each digest is of the state with everything through it applied, and nothing behind it."""
+    verdict: DigestVerdict
+    replicas: tuple[ReplicaDigest, ...]
+    """What each member said, in order of id."""
+
+
 @dataclass(frozen=True)
 class GroupStatus:
     """The state of a group on this server."""
@@ -288,6 +341,11 @@ class GroupStatus:
     """To whom this leader is handing over."""
     removed: Optional[int]
     """The entry that removed this server from the group, as far as it knows: it campaigns no more."""
+    digest_check: Optional[DigestCheck]
+    """The latest comparison of replicas that this server knows of since its start: one that it made as the leader, or one in
+    which they differ, which the log tells."""
+    diverged: Optional[int]
+    """This server's state is not that of a majority: the entry at which they were compared. The group stopped for it."""
 
 
 @dataclass(frozen=True)
@@ -331,6 +389,8 @@ class NoticeKind(enum.Enum):
     """A configuration took effect."""
     REMOVED = "removed"
     """This server was removed from the group: it campaigns no more."""
+    DIVERGED = "diverged"
+    """Replicas differ. Where a majority agrees, the group stops next on the servers of those who differ."""
     GROUP_STOPPED = "group-stopped"
     """The group stopped on this server, until the server is opened again."""
     SERVER_STOPPED = "server-stopped"
@@ -358,3 +418,5 @@ class Notice:
     """With `REFUSED`: the peer's id, if that is known."""
     members: tuple[Member, ...] = ()
     """With `MEMBERS`."""
+    check: Optional[DigestCheck] = None
+    """With `DIVERGED`."""

@@ -100,6 +100,12 @@ impl Group {
         submitted.map_err(|refusal| error::refused(&refusal))
     }
 
+    fn check_digests(&self, tag: u64, patience_seconds: f64) -> PyResult<()> {
+        self.process.check()?;
+        let submitted = self.group.check_digests_submit(tag, seconds(patience_seconds)?);
+        submitted.map_err(|refusal| error::refused(&refusal))
+    }
+
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.process.check()?;
         self.group.status().map(|status| status::of_group(py, &status)).transpose()

@@ -6,6 +6,7 @@
 //! held by a thread that waits for the interpreter, but for the dispatcher itself, for which nobody waits attached.
 
 mod change;
+mod digest;
 mod directory;
 mod entry;
 mod error;

@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use raft_engine::server::{
-    ApplyBatch, ApplyFailure, Completion, Notice, SnapshotReader, SnapshotSource, SnapshotStep, StateMachine,
+    ApplyBatch, ApplyFailure, Completion, HostDigest, Notice, SnapshotReader, SnapshotSource, SnapshotStep,
+    StateMachine,
 };
 use raft_engine::types::Index;
 
@@ -102,6 +103,15 @@ impl StateMachine for PythonMachine {
             reader::lend(py, snapshot, |reader| bridge.call_method1(pyo3::intern!(py, "restore"), (reader,))?.extract())
         })?;
         failure.map_or(Ok(()), Err)
+    }
+
+    fn digest(&mut self) -> Result<Option<HostDigest>, String> {
+        self.bridge.with(|bridge| {
+            let digest: Option<Bound<'_, PyBytes>> =
+                bridge.call_method0(pyo3::intern!(bridge.py(), "digest"))?.extract()?;
+            // The bridge gives no longer ones.
+            Ok(digest.and_then(|digest| HostDigest::new(digest.as_bytes())))
+        })
     }
 
     fn completed(&mut self, completions: &[Completion]) {

@@ -5,6 +5,8 @@ use pyo3::types::{PyBytes, PyList};
 use raft_engine::server::{Member, MemberRole, Notice, Role};
 use raft_engine::types::ServerId;
 
+use crate::digest;
+
 /// The members as rows of id, address, context, role and priority.
 pub(crate) fn members<'py>(py: Python<'py>, members: &[Member]) -> PyResult<Bound<'py, PyList>> {
     let row = |member: &Member| {
@@ -32,6 +34,7 @@ pub(crate) fn role_name(role: Role) -> &'static str {
 pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
     let py = bridge.py();
     let (mut role, mut term, mut leader, mut peer, mut configuration) = (None, 0, None, None, None);
+    let mut check = None;
     let (kind, message) = match notice {
         Notice::Formed { group } => ("formed", format!("group {group} is formed")),
         Notice::Role { group, role: new_role, term: new_term, leader: new_leader } => {
@@ -45,6 +48,10 @@ pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
         Notice::Removed { group, index } => {
             ("removed", format!("entry {index} of group {group} removed this server from it"))
         }
+        Notice::Diverged { group, check: found } => {
+            check = Some(digest::row(py, found)?);
+            ("diverged", format!("the replicas of group {group} differ: {found}"))
+        }
         Notice::GroupStopped { reason, .. } => ("group-stopped", reason.clone()),
         Notice::ServerStopped { reason } => ("server-stopped", reason.clone()),
         Notice::Refused { peer: refused, reason, .. } => {
@@ -55,7 +62,7 @@ pub(crate) fn tell(bridge: &Bound<'_, PyAny>, notice: &Notice) -> PyResult<()> {
     };
     let id = |server: Option<ServerId>| server.map(|server| server.0);
     let named = configuration.map_or(&[][..], |configuration| &configuration.members);
-    let arguments = (kind, message, role, term, id(leader), id(peer), members(py, named)?);
+    let arguments = (kind, message, role, term, id(leader), id(peer), members(py, named)?, check);
     bridge.call_method1(pyo3::intern!(py, "notice"), arguments)?;
     Ok(())
 }

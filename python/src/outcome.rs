@@ -6,10 +6,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use raft_engine::server::{Completion, NotApplied, Outcome, Unknown};
 
+use crate::digest;
+
 /// The number of an outcome; 0 is success.
 pub(crate) fn code(outcome: &Outcome) -> u8 {
     match outcome {
-        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => 0,
+        Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done | Outcome::DigestsChecked(_) => 0,
         Outcome::NotApplied(NotApplied::NotLeader { .. }) => 1,
         Outcome::NotApplied(NotApplied::Overloaded) => 2,
         Outcome::NotApplied(NotApplied::TooLarge) => 3,
@@ -31,12 +33,13 @@ pub(crate) fn code(outcome: &Outcome) -> u8 {
     }
 }
 
-/// The result as bytes, the leader as a number or None, the message of a failure; else None.
+/// The result as bytes, what came of a comparison, the leader as a number or None, the message of a failure; else None.
 pub(crate) fn detail<'py>(py: Python<'py>, completion: &Completion) -> PyResult<Bound<'py, PyAny>> {
     match &completion.outcome {
         Outcome::Applied | Outcome::Answered | Outcome::SnapshotTaken | Outcome::Done => {
             Ok(PyBytes::new(py, &completion.result).into_any())
         }
+        Outcome::DigestsChecked(check) => Ok(digest::row(py, check)?.into_any()),
         Outcome::NotApplied(NotApplied::NotLeader { leader }) => leader.map(|leader| leader.0).into_bound_py_any(py),
         Outcome::NotApplied(
             NotApplied::Failed(message) | NotApplied::Invalid(message) | NotApplied::GivenUp(message),

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use raft_engine::server::{Change, Configuration, GroupStatus, ServerStatus};
 
-use crate::notice;
+use crate::{digest, notice};
 
 pub(crate) fn of_group<'py>(py: Python<'py>, status: &GroupStatus) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
@@ -33,6 +33,9 @@ pub(crate) fn of_group<'py>(py: Python<'py>, status: &GroupStatus) -> PyResult<B
     fields.set_item("learners", learners)?;
     fields.set_item("transferring_to", status.transferring_to.map(|to| to.0))?;
     fields.set_item("removed", status.removed)?;
+    let check = status.digest_check.as_deref().map(|check| digest::row(py, check)).transpose()?;
+    fields.set_item("digest_check", check)?;
+    fields.set_item("diverged", status.divergence.as_ref().map(|divergence| divergence.check.index))?;
     Ok(fields)
 }
 
