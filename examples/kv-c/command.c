@@ -59,6 +59,7 @@ static const struct command_entry COMMANDS[] = {
      "Adds a server to the group: ID HOST:PORT [CLIENT_HOST:PORT] [VOTER|LEARNER]."},
     {"raft.cancel", 1, "admin", 0, 0, 0, operator_cancel, "server", "1.0.0",
      "Gives up the change of members in progress."},
+    {"raft.digest", 1, "admin", 0, 0, 0, operator_digest, "server", "1.0.0", "Compares the replicas."},
     {"raft.members", 1, "loading stale", 0, 0, 0, operator_members, "server", "1.0.0",
      "Tells the members of the group."},
     {"raft.remove", 2, "admin", 0, 0, 0, operator_remove, "server", "1.0.0", "Removes a server from the group: ID."},

@@ -30,6 +30,7 @@ command_handler local_select;
 /* The operator's, in operator.c. */
 command_handler operator_add;
 command_handler operator_cancel;
+command_handler operator_digest;
 command_handler operator_members;
 command_handler operator_remove;
 command_handler operator_snapshot;

@@ -15,6 +15,7 @@ enum operation_kind {
     OPERATION_CANCEL = 3,
     OPERATION_TRANSFER = 4, /* id 0: to the best voter */
     OPERATION_SNAPSHOT = 5, /* of this server, whoever leads */
+    OPERATION_DIGEST = 6,   /* compares the replicas */
 };
 
 struct operation {

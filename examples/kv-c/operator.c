@@ -97,6 +97,10 @@ enum command_route operator_snapshot(struct command_call *call) {
     return operate(call, (struct operation){.kind = OPERATION_SNAPSHOT});
 }
 
+enum command_route operator_digest(struct command_call *call) {
+    return operate(call, (struct operation){.kind = OPERATION_DIGEST});
+}
+
 static void text_field(struct command_call *call, const char *name, const char *value) {
     resp_bulk_text(call->reply, name);
     resp_bulk_text(call->reply, value);

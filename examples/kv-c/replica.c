@@ -13,6 +13,8 @@
 #define ADD_PATIENCE_MS 60000
 /* And a voter so long to take leadership over. */
 #define TRANSFER_PATIENCE_MS 10000
+/* And who does not say by then what its state comes down to is not waited for. */
+#define DIGEST_PATIENCE_MS 5000
 
 const char *role_name(uint32_t role) {
     switch (role) {
@@ -103,6 +105,16 @@ static int32_t restore(void *user, raft_snapshot_reader *reader) {
     return 0;
 }
 
+/* As RAFT.STATUS shows it. */
+static int32_t digest(void *user, uint8_t *bytes) {
+    struct replica *replica = user;
+    uint64_t number = store_digest(replica->store);
+    for (int at = 0; at < 8; at++) {
+        bytes[at] = (uint8_t)(number >> (56 - 8 * at));
+    }
+    return 0;
+}
+
 static void completed(void *user, const raft_completion *completions, size_t count) {
     struct replica *replica = user;
     replica->listener.completed(replica->listener.user, completions, count);
@@ -128,6 +140,7 @@ static void notice(void *user, const raft_notice *notice) {
         }
         listener->stopped(listener->user, notice->message);
         break;
+    case RAFT_NOTICE_DIVERGED:
     case RAFT_NOTICE_REFUSED:
     case RAFT_NOTICE_WARNING:
         listener->noticed(listener->user, notice->message);
@@ -193,7 +206,8 @@ static enum replica_start start_group(struct replica *replica, const struct opti
                                   .snapshot_release = snapshot_release,
                                   .restore = restore,
                                   .completed = completed,
-                                  .notice = notice};
+                                  .notice = notice,
+                                  .digest = digest};
     raft_error *error = NULL;
     int32_t status = raft_server_start_group(replica->server, &start, &machine, &replica->group, &error);
     free(members);
@@ -331,9 +345,17 @@ int32_t replica_operate(struct replica *replica, uint64_t tag, struct slice byte
         return raft_group_cancel_change_submit(replica->group, tag, error);
     case OPERATION_TRANSFER:
         return raft_group_transfer_leadership_submit(replica->group, tag, operation.id, TRANSFER_PATIENCE_MS, error);
+    case OPERATION_DIGEST:
+        return raft_group_check_digests_submit(replica->group, tag, DIGEST_PATIENCE_MS, error);
     default:
         return raft_group_snapshot_submit(replica->group, tag, error);
     }
+}
+
+raft_digest_check *replica_digest_check(const struct replica *replica) {
+    raft_digest_check *check = NULL;
+    raft_group_digest_check(replica->group, &check, NULL);
+    return check;
 }
 
 void replica_describe(const struct replica *replica, struct server_view *view) {

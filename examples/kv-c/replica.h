@@ -65,6 +65,9 @@ struct member_view *replica_members(const struct replica *replica, size_t *count
 /* Has an operation done (operation.h); its end is a completion with this tag, unless it is refused at once. */
 int32_t replica_operate(struct replica *replica, uint64_t tag, struct slice operation, raft_error **error);
 
+/* What came of the latest comparison of replicas, released by raft_digest_check_free; NULL if there is none. */
+raft_digest_check *replica_digest_check(const struct replica *replica);
+
 /* Ends it: everything open is completed, everything acknowledged is durable. False if the engine refused. */
 bool replica_close(struct replica *replica);
 

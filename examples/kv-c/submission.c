@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -232,13 +233,60 @@ void submission_read(struct submission *submission, struct request *request, str
     round->last = request;
 }
 
+static const char *verdict_name(uint32_t verdict) {
+    switch (verdict) {
+    case RAFT_VERDICT_AGREED:
+        return "agreed";
+    case RAFT_VERDICT_DIVERGED:
+        return "diverged";
+    case RAFT_VERDICT_SPLIT:
+        return "split";
+    default:
+        return "undecided";
+    }
+}
+
+static const char *answer_name(const raft_replica_digest *replica) {
+    switch (replica->answer) {
+    case RAFT_ANSWER_GIVEN:
+        return replica->odd != 0 ? "odd" : "given";
+    case RAFT_ANSWER_UNABLE:
+        return "unable";
+    default:
+        return "missing";
+    }
+}
+
+/* Index, verdict, and a row a replica: id, what it did, and the digest as RAFT.STATUS shows it. */
+static void append_digest_check(struct buffer *answer, const raft_digest_check *check) {
+    size_t count = raft_digest_check_count(check);
+    const raft_replica_digest *replicas = raft_digest_check_replicas(check);
+    resp_array(answer, 2 + count);
+    resp_integer(answer, (int64_t)raft_digest_check_index(check));
+    resp_bulk_text(answer, verdict_name(raft_digest_check_verdict(check)));
+    for (size_t at = 0; at < count; at++) {
+        char digest[17] = "";
+        for (int byte = 0; replicas[at].answer == RAFT_ANSWER_GIVEN && byte < 8; byte++) {
+            snprintf(digest + 2 * byte, 3, "%02x", replicas[at].digest[byte]);
+        }
+        resp_array(answer, 3);
+        resp_integer(answer, (int64_t)replicas[at].server);
+        resp_bulk_text(answer, answer_name(&replicas[at]));
+        resp_bulk_text(answer, digest);
+    }
+}
+
 /* Answers an operation that was done. */
-static void answer_operation(struct request *request, uint64_t index) {
+static void answer_operation(const struct submission *submission, struct request *request, uint64_t index) {
     struct operation operation = operation_read((struct slice){request->bytes.data, request->bytes.length});
     /* The bytes of the operation end where the answer begins. */
     struct buffer *answer = request_answer(request);
     if (operation.kind == OPERATION_TRANSFER) {
         resp_simple(answer, "OK");
+    } else if (operation.kind == OPERATION_DIGEST) {
+        raft_digest_check *check = replica_digest_check(submission->replica);
+        append_digest_check(answer, check);
+        raft_digest_check_free(check);
     } else {
         resp_integer(answer, (int64_t)index);
     }
@@ -268,7 +316,7 @@ static void operation_completed(struct submission *submission, const raft_comple
     struct request *request = request_of(completion->tag & ~UINT64_C(2));
     struct slice message = {completion->result, completion->result_length};
     if (completion->outcome == RAFT_OUTCOME_APPLIED) {
-        answer_operation(request, completion->index);
+        answer_operation(submission, request, completion->index);
     } else if (completion->outcome == RAFT_OUTCOME_NOT_APPLIED) {
         answer_not_applied(submission, request, completion->status, completion->leader, message);
     } else {

@@ -681,6 +681,7 @@ TABLE: dict[bytes, Entry] = {entry.name.encode(): entry for entry in (
           "Adds a server to the group: ID HOST:PORT [CLIENT_HOST:PORT] [VOTER|LEARNER]."),
     Entry("raft.cancel", 1, "admin", _NONE, _plain(Kind.CANCEL), "server", "1.0.0",
           "Gives up the change of members in progress."),
+    Entry("raft.digest", 1, "admin", _NONE, _plain(Kind.DIGEST), "server", "1.0.0", "Compares the replicas."),
     Entry("raft.members", 1, "loading stale", _NONE, _members, "server", "1.0.0", "Tells the members of the group."),
     Entry("raft.remove", 2, "admin", _NONE, _remove_server, "server", "1.0.0", "Removes a server from the group: ID."),
     Entry("raft.session", -2, "write", _NONE, _session, "server", "1.0.0",

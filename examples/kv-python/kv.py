@@ -133,7 +133,7 @@ class Server:
             self._has_stopped = True
             self._submission.leads = self._submission.is_forwarding = False
             self._ended.set()
-        elif notice.kind in (kind.REFUSED, kind.WARNING):
+        elif notice.kind in (kind.REFUSED, kind.WARNING, kind.DIVERGED):
             complain(notice.message)
 
     def _role_changed(self, notice: raft_engine.Notice) -> None:

@@ -14,6 +14,7 @@ class Kind(enum.Enum):
     CANCEL = 3
     TRANSFER = 4  # without an id: to the best voter
     SNAPSHOT = 5  # of this server, whoever leads
+    DIGEST = 6  # compares the replicas
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class Replica(raft_engine.StateMachine):
             self._machine.restore(reader.read)
             self._applied = reader.index
 
+    def digest(self) -> bytes:
+        """As RAFT.STATUS shows it."""
+        with self._lock:
+            return bytes.fromhex(self._machine.digest())
+
     def notice(self, notice: raft_engine.Notice) -> None:
         """Passes on what the engine tells."""
         self._on_notice(notice)

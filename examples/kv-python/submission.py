@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import raft_engine
 
@@ -29,6 +29,8 @@ READS_IN_FLIGHT_MAX = 4
 # A server that is added has so long to be met and to catch up, and a voter so long to take leadership over.
 ADD_PATIENCE_SECONDS = 60.0
 TRANSFER_PATIENCE_SECONDS = 10.0
+# And who does not say by then what its state comes down to is not waited for.
+DIGEST_PATIENCE_SECONDS = 5.0
 
 
 NO_SESSION = SessionPart()
@@ -150,6 +152,8 @@ class Submission:
             return group.cancel_change()
         if operation.kind is Kind.TRANSFER:
             return group.transfer_leadership(operation.id or None, TRANSFER_PATIENCE_SECONDS)
+        if operation.kind is Kind.DIGEST:
+            return group.check_digests(DIGEST_PATIENCE_SECONDS)
         return group.snapshot()
 
     def answer_bytes(self, command: bytes) -> int:
@@ -270,8 +274,7 @@ class Submission:
     def _operated(self, request: Request, operation: Operation, future: asyncio.Future) -> None:
         refusal = future.exception()
         if refusal is None:
-            done = resp.simple("OK") if operation.kind is Kind.TRANSFER else resp.integer(future.result())
-            request.connection.answered(request, done)
+            request.connection.answered(request, _done(operation, future.result()))
         elif isinstance(refusal, raft_engine.NotApplied):
             request.connection.answered(request, self._failure(request, refusal))
         else:
@@ -289,6 +292,25 @@ class Submission:
         # Whether a read in the log was applied makes no difference to anyone.
         is_unknown = request.is_write and not isinstance(error, raft_engine.NotApplied)
         return resp.error(f"{'UNKNOWN' if is_unknown else 'TRYAGAIN'} {error}")
+
+
+def _done(operation: Operation, result: Any) -> bytes:
+    """The answer to an operation that was done."""
+    if operation.kind is Kind.TRANSFER:
+        return resp.simple("OK")
+    if operation.kind is Kind.DIGEST:
+        return _comparison(result)
+    return resp.integer(result)
+
+
+def _comparison(check: raft_engine.DigestCheck) -> bytes:
+    """Index, verdict, and a row a replica: id, what it did, and the digest as RAFT.STATUS shows it."""
+    rows = []
+    for replica in check.replicas:
+        what = "odd" if replica.odd else replica.answer.value
+        digest = (replica.digest or b"")[:8].hex()
+        rows.append(resp.array([resp.integer(replica.server), resp.bulk(what), resp.bulk(digest)]))
+    return resp.array([resp.integer(check.index), resp.bulk(check.verdict.value), *rows])
 
 
 def _key(part: SessionPart) -> raft_engine.SessionKey | None:
