@@ -785,10 +785,10 @@ typedef struct raft_state_machine {
     /** Tells what the host may want to know without having asked. May be NULL. */
     void (*notice)(void *user, const raft_notice *notice);
     /**
-     * Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as far
-     * as can be, only there. Called between batches, at the same entry on every replica. `digest` has RAFT_DIGEST_BYTES
-     * bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot say. May take its
-     * time: entries wait, heartbeats do not. NULL: this replica takes no part.
+     * Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as
+     * far as can be, only there. Called between batches, at the same entry on every replica. `digest` has
+     * RAFT_DIGEST_BYTES bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot
+     * say. May take its time: entries wait, heartbeats do not. NULL: this replica takes no part.
      */
     int32_t (*digest)(void *user, uint8_t *digest);
 } raft_state_machine;
@@ -1464,8 +1464,8 @@ typedef struct raft_replica_digest {
     /** With RAFT_ANSWER_GIVEN, what its `digest` wrote; else zeros. */
     uint8_t digest[RAFT_DIGEST_BYTES];
     /**
-     * With RAFT_ANSWER_GIVEN, the CRC of the group's sessions, which the library keeps and which are compared as well;
-     * else 0.
+     * With RAFT_ANSWER_GIVEN, the CRC of the group's sessions, which the library keeps and which are compared as
+     * well; else 0.
      */
     uint32_t sessions;
     /** Zero. */
@@ -1477,19 +1477,20 @@ typedef struct raft_replica_digest {
 /**
  * Compares the replicas of the group, at its leader, and waits for what comes of it.
  *
- * An entry is appended. When a replica has applied everything up to it, its state machine's `digest` says what the state
- * comes down to, and the leader compares. Where replicas differ, a second entry tells everybody (RAFT_NOTICE_DIVERGED).
- * Where, besides, a majority of the voters agrees, the group stops at that entry wherever the state is another, be it the
- * leader or a learner, and again after every restart; the leader hands over first. docs/operations.md says what to do
- * then.
+ * An entry is appended. When a replica has applied everything up to it, its state machine's `digest` says what the
+ * state comes down to, and the leader compares. Where replicas differ, a second entry tells everybody
+ * (RAFT_NOTICE_DIVERGED). Where, besides, a majority of the voters agrees, the group stops at that entry wherever
+ * the state is another, be it the leader or a learner, and again after every restart; the leader hands over first.
+ * docs/operations.md says what to do then.
  *
- * - `patience_ms`: whoever has not answered by then is not waited for; -1: everybody is. Where his answer comes later, it
- *   is compared as well for as long as this leader leads.
+ * - `patience_ms`: whoever has not answered by then is not waited for; -1: everybody is. Where his answer comes
+ *   later, it is compared as well for as long as this leader leads.
  * - `timeout_ms`: how long to wait; -1 waits without limit. When it is over, the comparison goes on.
- * - `out`: receives what came of it, which the caller owns and releases with raft_digest_check_free; NULL on failure.
+ * - `out`: receives what came of it, which the caller owns and releases with raft_digest_check_free; NULL on
+ *   failure.
  *
- * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks. It may be asked again
- * whatever the outcome: it changes nothing but what it finds.
+ * Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks. It may be
+ * asked again whatever the outcome: it changes nothing but what it finds.
  * Errors: those of raft_group_check_digests_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
  */
 int32_t raft_group_check_digests(raft_group *group,
@@ -1501,14 +1502,14 @@ int32_t raft_group_check_digests(raft_group *group,
 /**
  * As raft_group_check_digests, and returns without waiting.
  *
- * - `tag`: comes back with the completion, whose `index` is that of the entry; raft_group_digest_check then has what came
- *   of it.
+ * - `tag`: comes back with the completion, whose `index` is that of the entry; raft_group_digest_check then has
+ *   what came of it.
  *
  * Any thread, also in a callback. Does not block.
- * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED,
- * RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (another comparison waits), RAFT_ERR_GIVEN_UP (the
- * entry was not applied here in time), RAFT_ERR_TRANSFERRING, RAFT_ERR_OVERLOADED, RAFT_ERR_DISK_FULL, RAFT_ERR_FORMING,
- * RAFT_ERR_UNKNOWN (leadership was lost).
+ * Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED,
+ * RAFT_ERR_CLOSED, RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (another comparison
+ * waits), RAFT_ERR_GIVEN_UP (the entry was not applied here in time), RAFT_ERR_TRANSFERRING, RAFT_ERR_OVERLOADED,
+ * RAFT_ERR_DISK_FULL, RAFT_ERR_FORMING, RAFT_ERR_UNKNOWN (leadership was lost).
  */
 int32_t raft_group_check_digests_submit(raft_group *group,
                                         uint64_t tag,
@@ -1538,8 +1539,8 @@ uint32_t raft_digest_check_verdict(const raft_digest_check *check);
 size_t raft_digest_check_count(const raft_digest_check *check);
 
 /**
- * What each replica said, as an array in order of id: raft_digest_check_count of them. It belongs to `check` and lives as
- * long. One thread at a time. Does not block.
+ * What each replica said, as an array in order of id: raft_digest_check_count of them. It belongs to `check` and
+ * lives as long. One thread at a time. Does not block.
  */
 const raft_replica_digest *raft_digest_check_replicas(const raft_digest_check *check);
 

@@ -44,8 +44,8 @@ pub struct raft_replica_digest {
     pub odd: u32,
     /// With RAFT_ANSWER_GIVEN, what its `digest` wrote; else zeros.
     pub digest: [u8; RAFT_DIGEST_BYTES],
-    /// With RAFT_ANSWER_GIVEN, the CRC of the group's sessions, which the library keeps and which are compared as well;
-    /// else 0.
+    /// With RAFT_ANSWER_GIVEN, the CRC of the group's sessions, which the library keeps and which are compared as
+    /// well; else 0.
     pub sessions: u32,
     /// Zero.
     pub reserved0: u32,
@@ -100,19 +100,20 @@ impl raft_digest_check {
 
 /// Compares the replicas of the group, at its leader, and waits for what comes of it.
 ///
-/// An entry is appended. When a replica has applied everything up to it, its state machine's `digest` says what the state
-/// comes down to, and the leader compares. Where replicas differ, a second entry tells everybody (RAFT_NOTICE_DIVERGED).
-/// Where, besides, a majority of the voters agrees, the group stops at that entry wherever the state is another, be it the
-/// leader or a learner, and again after every restart; the leader hands over first. docs/operations.md says what to do
-/// then.
+/// An entry is appended. When a replica has applied everything up to it, its state machine's `digest` says what the
+/// state comes down to, and the leader compares. Where replicas differ, a second entry tells everybody
+/// (RAFT_NOTICE_DIVERGED). Where, besides, a majority of the voters agrees, the group stops at that entry wherever
+/// the state is another, be it the leader or a learner, and again after every restart; the leader hands over first.
+/// docs/operations.md says what to do then.
 ///
-/// - `patience_ms`: whoever has not answered by then is not waited for; -1: everybody is. Where his answer comes later, it
-///   is compared as well for as long as this leader leads.
+/// - `patience_ms`: whoever has not answered by then is not waited for; -1: everybody is. Where his answer comes
+///   later, it is compared as well for as long as this leader leads.
 /// - `timeout_ms`: how long to wait; -1 waits without limit. When it is over, the comparison goes on.
-/// - `out`: receives what came of it, which the caller owns and releases with raft_digest_check_free; NULL on failure.
+/// - `out`: receives what came of it, which the caller owns and releases with raft_digest_check_free; NULL on
+///   failure.
 ///
-/// Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks. It may be asked again
-/// whatever the outcome: it changes nothing but what it finds.
+/// Any thread, not in a callback; in host mode not the thread that should dispatch meanwhile. Blocks. It may be
+/// asked again whatever the outcome: it changes nothing but what it finds.
 /// Errors: those of raft_group_check_digests_submit and its completion, RAFT_ERR_TIMEOUT, RAFT_ERR_IN_CALLBACK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_group_check_digests(
@@ -138,14 +139,14 @@ pub unsafe extern "C" fn raft_group_check_digests(
 
 /// As raft_group_check_digests, and returns without waiting.
 ///
-/// - `tag`: comes back with the completion, whose `index` is that of the entry; raft_group_digest_check then has what came
-///   of it.
+/// - `tag`: comes back with the completion, whose `index` is that of the entry; raft_group_digest_check then has
+///   what came of it.
 ///
 /// Any thread, also in a callback. Does not block.
-/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED, RAFT_ERR_CLOSED,
-/// RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (another comparison waits), RAFT_ERR_GIVEN_UP (the
-/// entry was not applied here in time), RAFT_ERR_TRANSFERRING, RAFT_ERR_OVERLOADED, RAFT_ERR_DISK_FULL, RAFT_ERR_FORMING,
-/// RAFT_ERR_UNKNOWN (leadership was lost).
+/// Errors: RAFT_ERR_HANDLE, RAFT_ERR_ARGUMENT, RAFT_ERR_OVERLOADED, RAFT_ERR_MODE, RAFT_ERR_STOPPED,
+/// RAFT_ERR_CLOSED, RAFT_ERR_FORKED. The completion's: RAFT_ERR_NOT_LEADER, RAFT_ERR_BUSY (another comparison
+/// waits), RAFT_ERR_GIVEN_UP (the entry was not applied here in time), RAFT_ERR_TRANSFERRING, RAFT_ERR_OVERLOADED,
+/// RAFT_ERR_DISK_FULL, RAFT_ERR_FORMING, RAFT_ERR_UNKNOWN (leadership was lost).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_group_check_digests_submit(
     group: *mut raft_group,
@@ -220,8 +221,8 @@ pub unsafe extern "C" fn raft_digest_check_count(check: *const raft_digest_check
     unsafe { of_check(check, 0, |check| check.replicas.len()) }
 }
 
-/// What each replica said, as an array in order of id: raft_digest_check_count of them. It belongs to `check` and lives as
-/// long. One thread at a time. Does not block.
+/// What each replica said, as an array in order of id: raft_digest_check_count of them. It belongs to `check` and
+/// lives as long. One thread at a time. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn raft_digest_check_replicas(check: *const raft_digest_check) -> *const raft_replica_digest {
     // SAFETY: as the header asks.

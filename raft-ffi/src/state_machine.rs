@@ -350,10 +350,10 @@ pub struct raft_state_machine {
     pub completed: Option<unsafe extern "C" fn(user: *mut c_void, completions: *const raft_completion, count: usize)>,
     /// Tells what the host may want to know without having asked. May be NULL.
     pub notice: Option<unsafe extern "C" fn(user: *mut c_void, notice: *const raft_notice)>,
-    /// Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as far
-    /// as can be, only there. Called between batches, at the same entry on every replica. `digest` has RAFT_DIGEST_BYTES
-    /// bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot say. May take its
-    /// time: entries wait, heartbeats do not. NULL: this replica takes no part.
+    /// Tells what the state comes down to, for raft_group_check_digests: bytes that are equal where states are and, as
+    /// far as can be, only there. Called between batches, at the same entry on every replica. `digest` has
+    /// RAFT_DIGEST_BYTES bytes, which are zero; it fills in as many as it has. Returns 0, or anything else if it cannot
+    /// say. May take its time: entries wait, heartbeats do not. NULL: this replica takes no part.
     pub digest: Option<unsafe extern "C" fn(user: *mut c_void, digest: *mut u8) -> i32>,
 }
 

@@ -245,6 +245,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
+            drop(listener);
             let mut request = vec![0; expected.len()];
             stream.read_exact(&mut request).expect("a request");
             assert_eq!(request, expected);
