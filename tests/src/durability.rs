@@ -240,28 +240,29 @@ impl Judge<'_> {
     ) -> Result<(), TooEarly> {
         let (kind, group) = (frame[4], u64_at(frame, 8));
         let metadata = &frame[FRAME_HEADER_BYTES..];
-        if !WITH_DURABLE_TERM.contains(&kind) {
-            return Ok(());
+        let durable = |group| durable.get(&group).copied().unwrap_or_default();
+        let too_early = |durable, what| Err(TooEarly { to: descriptor.target.clone(), call, what, durable });
+        for (group, term) in terms_of(kind, group, metadata) {
+            if durable(group).term < term {
+                let what = format!("a message of kind {kind:#x} of group {group} in term {term}");
+                return too_early(durable(group), what);
+            }
+            self.account.terms += 1;
         }
-        let durable = durable.get(&group).copied().unwrap_or_default();
-        let too_early = |what| Err(TooEarly { to: descriptor.target.clone(), call, what, durable });
-        let term = u64_at(metadata, 0);
-        if durable.term < term {
-            return too_early(format!("a message of kind {kind:#x} in term {term}"));
-        }
-        self.account.terms += 1;
+        let durable = durable(group);
         if kind == APPEND_REPLY && u32_at(metadata, 16) == MATCHED {
             let through = u64_at(metadata, 20);
             if durable.last < through {
-                return too_early(format!("an acknowledgement of the entries through {through}"));
+                return too_early(durable, format!("an acknowledgement of the entries through {through}"));
             }
             self.account.acknowledgements += 1;
         }
         if kind == VOTE_REPLY && metadata[8] == 1 {
             let to = descriptor.target.rsplit("->").next().unwrap_or_default().trim_end_matches(']');
             let candidate = self.members.get(to).copied().unwrap_or(0);
+            let term = u64_at(metadata, 0);
             if durable.term != term || candidate == 0 || durable.vote != candidate {
-                return too_early(format!("a vote for {candidate} in term {term}"));
+                return too_early(durable, format!("a vote for {candidate} in term {term}"));
             }
             self.account.votes += 1;
         }
@@ -274,8 +275,11 @@ const FRAME_MAGIC: &[u8] = b"rft\x01";
 const FRAME_HEADER_BYTES: usize = 28;
 const VOTE_REPLY: u8 = 0x23;
 const APPEND_REPLY: u8 = 0x25;
-/// PreVoteReply, Vote, VoteReply, Append, AppendReply, Heartbeat, HeartbeatReply: each begins with its sender's term.
-const WITH_DURABLE_TERM: &[u8] = &[0x21, 0x22, VOTE_REPLY, 0x24, APPEND_REPLY, 0x26, 0x27];
+/// PreVoteReply, Vote, VoteReply, Append, AppendReply: each begins with its sender's term.
+const WITH_DURABLE_TERM: &[u8] = &[0x21, 0x22, VOTE_REPLY, 0x24, APPEND_REPLY];
+/// Heartbeats, HeartbeatReplies: a count of rows, each of which begins with a group and its sender's term in it.
+const WITH_DURABLE_TERMS: &[u8] = &[0x26, 0x27];
+const HEARTBEAT_ROW_BYTES: usize = 32;
 /// The variant of an answer that acknowledges.
 const MATCHED: u32 = 0;
 
@@ -288,6 +292,18 @@ const COMMAND: u8 = 4;
 /// Control records, by variant.
 const HARD_STATE: u32 = 2;
 const TRUNCATE: u32 = 3;
+
+/// The groups and terms of which a frame says that its sender is in them.
+fn terms_of(kind: u8, group: u64, metadata: &[u8]) -> Vec<(u64, u64)> {
+    if WITH_DURABLE_TERMS.contains(&kind) {
+        let rows = metadata[8..].chunks_exact(HEARTBEAT_ROW_BYTES);
+        rows.map(|row| (u64_at(row, 0), u64_at(row, 8))).collect()
+    } else if WITH_DURABLE_TERM.contains(&kind) {
+        vec![(group, u64_at(metadata, 0))]
+    } else {
+        Vec::new()
+    }
+}
 
 fn rows_of(batch: &[u8]) -> &[[u8; ROW_BYTES]] {
     let rows = u32_at(batch, 16) as usize;
@@ -495,6 +511,12 @@ mod tests {
         let mut story = Story::new("O_RDWR|O_DSYNC");
         story.write(2, &batch(&[], Some((5, 2)))).left(2, 4096).send(3, &frame(0x22, &6_u64.to_le_bytes()));
         assert!(story.verdict().is_err(), "the candidate's term is not on its disk");
+        for (term, is_durable) in [(5, true), (6, false)] {
+            let mut story = Story::new("O_RDWR|O_DSYNC");
+            let heartbeat = [1, 1, term, 3, 0].map(u64::to_le_bytes).concat();
+            story.write(2, &batch(&[], Some((5, 2)))).left(2, 4096).send(3, &frame(0x26, &heartbeat));
+            assert_eq!(story.verdict().is_ok(), is_durable, "a leader's heartbeat in term {term}");
+        }
     }
 
     #[test]
