@@ -31,6 +31,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
 /// Seeds that failed once with everything that a run may have.
 const REGRESSIONS_WITH_ATTACKS: &[(u64, &str)] = &[
     (440, "a session was given the id of one that was lost with a quorum, and answered in its place"),
+    (15333, "a group that stopped while it received a snapshot answered its sender, and took the server down"),
     (2365, "a member that started its group late never told whoever had asked it for entry 1 before"),
 ];
 

@@ -192,6 +192,7 @@ impl Driver {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.stopped.get_or_insert_with(|| reason.clone());
         group.end_all(Unknown::Stopped, &NotApplied::Failed(reason), &mut self.effects);
+        self.end_streams(id);
     }
 
     pub(super) fn read_answered(&mut self, id: GroupId, read: u64, answer: Result<Index, Option<ServerId>>) {

@@ -12,7 +12,8 @@ impl Driver {
     /// Says something of a group to a peer, if it can be reached and is who it must be. As on any lossy link, it may be
     /// lost.
     pub(super) fn send(&mut self, id: GroupId, to: ServerId, message: PeerMessage) -> bool {
-        let Some(group) = self.groups.get(&id) else { return false };
+        // A group that stopped has nothing more to say.
+        let Some(group) = self.groups.get(&id).filter(|group| group.stopped.is_none()) else { return false };
         let lineage = group.formed().map(|formed| formed.lineage);
         let must_be = group.identity_of(to);
         let Some(link) = self.links.peers.get(&to) else { return false };

@@ -375,6 +375,17 @@ impl Driver {
         }
     }
 
+    /// The group stopped: whoever sends it a snapshot, or gets one from it, is told by the end of the connection.
+    pub(super) fn end_streams(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let receiving = group.snapshots.receiving.take();
+        let receivers: Vec<_> = group.snapshots.sending.keys().copied().collect();
+        receivers.into_iter().for_each(|to| self.end_sending(id, to));
+        if let Some(receiving) = receiving {
+            self.close(receiving.connection);
+        }
+    }
+
     /// The receiver says how far it is.
     pub(super) fn on_receiver_progress(
         &mut self,
