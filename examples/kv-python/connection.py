@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import commands
 import resp
-from commands import ClientView, Route, ServerView
+from commands import Route
 from operation import Operation
 from submission import Place, Request, Submission
+from view import ClientView, ServerView
 
 # Requests that are read ahead of the first one without an answer.
 REQUESTS_MAX = 4096

@@ -11,11 +11,11 @@ import time
 import raft_engine
 
 import options as command_line
-from commands import MemberView, ServerView, split_address
 from connection import Connection
 from options import Options, complain
 from replica import Replica
 from submission import Submission
+from view import MemberView, ServerView, split_address
 
 CONNECTIONS_MAX = 4096
 # How long a server that ends waits for what was proposed, and then for its clients to take their answers.

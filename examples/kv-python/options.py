@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 
 import resp
-from commands import MemberView, split_address
+from view import MemberView, split_address
 
 USAGE = """\
 usage: kv --cluster NAME --id N --data DIR --raft HOST:PORT --resp HOST:PORT

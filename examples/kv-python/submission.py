@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import raft_engine
 
-import commands
 import machine
 import resp
-from commands import ServerView, SessionPart, SessionUse
 from operation import Kind, Operation
 from options import Options
 from replica import Replica
+from view import ServerView, SessionPart, SessionUse, not_leader
 
 if TYPE_CHECKING:
     from connection import Connection
@@ -103,7 +102,7 @@ class Submission:
     def write(self, request: Request) -> None:
         """Takes a request to be proposed, or answers it with why not."""
         if not self.leads and not self.is_forwarding:
-            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            request.connection.answered(request, not_leader(self._server, self._server.leader))
             return
         length = len(request.command)
         if length > self._entry_bytes_max:
@@ -125,7 +124,7 @@ class Submission:
     def read(self, request: Request) -> None:
         """Takes a request to be read, or answers it with why not."""
         if not self.leads and not self.is_forwarding:
-            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            request.connection.answered(request, not_leader(self._server, self._server.leader))
             return
         self._gathering.append(request)
         self.open_count += 1
@@ -134,7 +133,7 @@ class Submission:
     def operate(self, request: Request, operation: Operation) -> None:
         """Has an operation done, or answers it with why not."""
         if not self.leads and operation.kind is not Kind.SNAPSHOT:
-            request.connection.answered(request, commands.not_leader(self._server, self._server.leader))
+            request.connection.answered(request, not_leader(self._server, self._server.leader))
             return
         future = self._begin(operation)
         future.add_done_callback(lambda future: self._operated(request, operation, future))
@@ -284,7 +283,7 @@ class Submission:
 
     def _failure(self, request: Request, error: BaseException) -> bytes:
         if isinstance(error, raft_engine.NotLeader):
-            return commands.not_leader(self._server, error.leader or 0)
+            return not_leader(self._server, error.leader or 0)
         if isinstance(error, raft_engine.Forming):
             return resp.error("CLUSTERDOWN the group is not formed yet")
         if isinstance(error, (raft_engine.TooLarge, raft_engine.Invalid, raft_engine.Cancelled)):

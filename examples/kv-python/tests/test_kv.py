@@ -18,17 +18,18 @@ import machine  # noqa: E402
 import options  # noqa: E402
 import pattern  # noqa: E402
 import resp  # noqa: E402
+import view  # noqa: E402
 
 VECTORS = HERE.parent.parent / "kv" / "vectors"
 MEMBERS = (
-    commands.MemberView(1, "127.0.0.1:7101", "127.0.0.1:7001"),
-    commands.MemberView(2, "127.0.0.1:7102", "127.0.0.1:7002"),
-    commands.MemberView(3, "[::1]:7103", "[::1]:7003"),
+    view.MemberView(1, "127.0.0.1:7101", "127.0.0.1:7001"),
+    view.MemberView(2, "127.0.0.1:7102", "127.0.0.1:7002"),
+    view.MemberView(3, "[::1]:7103", "[::1]:7003"),
 )
 
 
 def server_2():
-    return commands.ServerView("demo", 2, MEMBERS)
+    return view.ServerView("demo", 2, MEMBERS)
 
 
 def unescape(text):
@@ -97,7 +98,7 @@ class Vectors(unittest.TestCase):
                 if directive == "start":
                     state = machine.Machine()
                 elif directive == "request":
-                    route, command = commands.route(words_of(rest), commands.ClientView(7), server_2())
+                    route, command = commands.route(words_of(rest), view.ClientView(7), server_2())
                     is_write = command[0] < 0x40
                     self.assertIs(route, commands.Route.WRITE if is_write else commands.Route.READ)
                 elif directive == "command":
@@ -131,12 +132,12 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(pattern.matches(*words_of(rest)), directive == "matches")
 
     def test_the_server_answers_as_in_the_vectors(self):
-        client, server = commands.ClientView(7), server_2()
+        client, server = view.ClientView(7), server_2()
         route, reply = None, b""
         for where, directive, rest in lines_of("local.txt"):
             with self.subTest(where):
                 if directive == "client":
-                    client = commands.ClientView(7)
+                    client = view.ClientView(7)
                 elif directive == "leader":
                     server.leader, server.term = map(int, rest.split())
                 elif directive == "request":
@@ -145,7 +146,7 @@ class Vectors(unittest.TestCase):
                 elif directive == "operation":
                     self.assertEqual(describe(reply), rest)
                 elif directive == "moved":
-                    reply = commands.not_leader(server, int(rest))
+                    reply = view.not_leader(server, int(rest))
                 elif directive == "reply":
                     self.assertEqual(reply, unescape(rest))
                 else:

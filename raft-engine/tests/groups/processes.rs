@@ -1,6 +1,5 @@
-//! A thousand groups on three servers, each server a process of its own over loopback and a real disk.
-//!
-//! The processes are this very test program, started again as [`server_process`]; they are told what to do by lines.
+//! Servers of many groups, each a process of its own that is told what to do by lines: the very program that asks for it,
+//! started again.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
@@ -18,20 +17,17 @@ use raft_engine::server::{
 };
 use raft_engine::types::{GroupId, GroupSettings, ServerId};
 
-/// How long anything may take that a test waits for.
-const BOUND: Duration = Duration::from_secs(60);
-/// How long after a kill every group has a leader again that commits: an election timeout or two where a suspicion does
-/// not help, and the time that two slow cores take for some hundred elections.
-const FAILOVER_BOUND: Duration = Duration::from_secs(10);
-/// Names the process's server; without it, [`server_process`] is no server.
+/// How long anything may take that is waited for.
+pub(super) const BOUND: Duration = Duration::from_secs(60);
+/// Names the process's server; without it, [`serve`] does nothing.
 const SERVER: &str = "RAFT_TEST_GROUPS_SERVER";
 
 #[allow(clippy::disallowed_methods, reason = "real processes take real time")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-fn wait(time: Duration) {
+pub(super) fn wait(time: Duration) {
     let start = now();
     while let Some(left) = time.checked_sub(start.elapsed()) {
         thread::park_timeout(left);
@@ -164,10 +160,9 @@ fn usage() -> (u64, u64) {
     (ticks * 10, resident.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// A server, where the environment says so; else nothing.
-#[test]
-fn server_process() {
-    let Ok(arguments) = std::env::var(SERVER) else { return };
+/// A server, where the environment says so; else nothing. Says whether it was one.
+pub(super) fn serve() -> bool {
+    let Ok(arguments) = std::env::var(SERVER) else { return false };
     let mut arguments = arguments.split(' ');
     let mut argument = || arguments.next().unwrap();
     let (id, count) = (argument().parse().unwrap(), argument().parse().unwrap());
@@ -212,19 +207,20 @@ fn server_process() {
         println!("\n> {answer}");
     }
     server.close().unwrap();
+    true
 }
 
-// ---- in the test ----
+// ---- in the process that asks ----
 
 /// One server's process.
-struct Process {
+pub(super) struct Process {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
-    fn start(id: u64, groups: u64, directory: &Path, listen: &str) -> Self {
+    pub(super) fn start(id: u64, groups: u64, directory: &Path, listen: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "server_process", "--nocapture"])
             .env(SERVER, format!("{id} {groups} {} {listen}", directory.display()))
@@ -236,15 +232,15 @@ impl Process {
         Self { child, input, output }
     }
 
-    fn tell(&mut self, line: &str) {
+    pub(super) fn tell(&mut self, line: &str) {
         writeln!(self.input, "{line}").unwrap();
     }
 
-    fn answer(&mut self) -> String {
+    pub(super) fn answer(&mut self) -> String {
         self.output.find_map(|line| line.unwrap().strip_prefix("> ").map(str::to_owned)).expect("the process lives")
     }
 
-    fn ask(&mut self, line: &str) -> u64 {
+    pub(super) fn ask(&mut self, line: &str) -> u64 {
         self.tell(line);
         self.answer().parse().unwrap()
     }
@@ -258,15 +254,15 @@ impl Drop for Process {
 }
 
 /// Three servers that host the same groups.
-struct Cluster {
-    groups: u64,
-    root: tempfile::TempDir,
-    addresses: Vec<String>,
-    processes: Vec<Process>,
+pub(super) struct Cluster {
+    pub(super) groups: u64,
+    pub(super) root: tempfile::TempDir,
+    pub(super) addresses: Vec<String>,
+    pub(super) processes: Vec<Process>,
 }
 
 impl Cluster {
-    fn new(groups: u64) -> Self {
+    pub(super) fn new(groups: u64) -> Self {
         let root = tempfile::tempdir_in(PathBuf::from(env!("CARGO_TARGET_TMPDIR"))).unwrap();
         let start = |id: u64| Process::start(id, groups, &root.path().join(id.to_string()), "127.0.0.1:0");
         let mut processes: Vec<_> = (1..=3).map(start).collect();
@@ -277,18 +273,18 @@ impl Cluster {
         cluster
     }
 
-    fn tell_members(&mut self, at: usize) {
+    pub(super) fn tell_members(&mut self, at: usize) {
         let members = self.addresses.join(" ");
         self.processes[at].tell(&members);
     }
 
     /// Ends a server with SIGKILL.
-    fn kill(&mut self, at: usize) {
+    pub(super) fn kill(&mut self, at: usize) {
         self.processes[at].child.kill().unwrap();
         self.processes[at].child.wait().unwrap();
     }
 
-    fn restart(&mut self, at: usize) {
+    pub(super) fn restart(&mut self, at: usize) {
         let directory = self.root.path().join((at + 1).to_string());
         self.processes[at] = Process::start(at as u64 + 1, self.groups, &directory, &self.addresses[at]);
         assert_eq!(self.processes[at].answer(), self.addresses[at]);
@@ -297,7 +293,7 @@ impl Cluster {
     }
 
     /// Waits until a server holds all items through `last` in every group.
-    fn until_holds(&mut self, at: usize, last: u64) {
+    pub(super) fn until_holds(&mut self, at: usize, last: u64) {
         let start = now();
         loop {
             let holds = self.processes[at].ask(&format!("holds {last}"));
@@ -307,96 +303,5 @@ impl Cluster {
             assert!(start.elapsed() < BOUND, "server {at} holds everything in {holds} groups only");
             wait(Duration::from_millis(20));
         }
-    }
-}
-
-#[test]
-fn a_thousand_groups_survive_the_kill_of_a_server_that_leads_some_of_them() {
-    let start = now();
-    let mut cluster = Cluster::new(1_000);
-    cluster.processes[0].ask("propose 1");
-    println!("formed and committed in each group: {:?}", start.elapsed());
-    let leads: Vec<u64> = cluster.processes.iter_mut().map(|process| process.ask("leads")).collect();
-    println!("leads: {leads:?}");
-    assert_eq!(leads.iter().sum::<u64>(), 1_000, "{leads:?}");
-    let victim = (1..3).max_by_key(|&at| leads[at]).unwrap();
-    assert!(leads[victim] >= 100, "{leads:?}");
-
-    cluster.kill(victim);
-    let killed = now();
-    cluster.processes[0].ask("propose 2");
-    println!("all commit again after {:?}", killed.elapsed());
-    assert!(killed.elapsed() < FAILOVER_BOUND, "{:?}", killed.elapsed());
-
-    cluster.restart(victim);
-    cluster.processes[victim].ask("propose 3");
-    for at in 0..3 {
-        cluster.until_holds(at, 3);
-    }
-    println!("memory: {} KiB", cluster.processes[0].ask("memory"));
-    println!("in all {:?}", start.elapsed());
-}
-
-#[test]
-fn idle_groups_do_not_pin_the_log_and_lose_nothing_by_it() {
-    let mut cluster = Cluster::new(200);
-    cluster.processes[0].ask("propose 1");
-    // Three times what the log may hold, through one group.
-    for _ in 0..48 {
-        cluster.processes[0].ask("busy 4 524288");
-    }
-    for at in 0..3 {
-        let start = now();
-        loop {
-            let log_bytes = cluster.processes[at].ask("logbytes");
-            if log_bytes <= (32 << 20) + 2 * (4 << 20) {
-                break;
-            }
-            assert!(start.elapsed() < BOUND, "server {at} has a log of {log_bytes} bytes");
-            wait(Duration::from_millis(20));
-        }
-    }
-    for at in 0..3 {
-        cluster.kill(at);
-    }
-    for at in 0..3 {
-        let directory = cluster.root.path().join((at + 1).to_string());
-        cluster.processes[at] = Process::start(at as u64 + 1, cluster.groups, &directory, &cluster.addresses[at]);
-    }
-    for at in 0..3 {
-        assert_eq!(cluster.processes[at].answer(), cluster.addresses[at]);
-        cluster.tell_members(at);
-    }
-    for at in 0..3 {
-        assert_eq!(cluster.processes[at].answer(), "started");
-    }
-    cluster.processes[1].ask("propose 2");
-    for at in 0..3 {
-        cluster.until_holds(at, 2);
-    }
-}
-
-/// Not a test but a measurement: `cargo test --release -p raft-engine --test groups -- --ignored --nocapture idle_costs`.
-#[test]
-#[ignore = "a measurement"]
-fn idle_costs() {
-    for groups in [1, 100, 1_000] {
-        let start = now();
-        let mut cluster = Cluster::new(groups);
-        cluster.processes[0].ask("propose 1");
-        let formed = start.elapsed();
-        wait(Duration::from_secs(2));
-        let used = |cluster: &mut Cluster| -> Vec<u64> {
-            cluster.processes.iter_mut().map(|process| process.ask("processor")).collect()
-        };
-        let (before, start) = (used(&mut cluster), now());
-        wait(Duration::from_secs(10));
-        let (after, took) = (used(&mut cluster), start.elapsed());
-        let percent: Vec<String> = (before.iter().zip(&after))
-            .map(|(before, after)| format!("{:.2} %", (after - before) as f64 / took.as_millis() as f64 * 100.0))
-            .collect();
-        let memory: Vec<u64> = cluster.processes.iter_mut().map(|process| process.ask("memory")).collect();
-        let leads: Vec<u64> = cluster.processes.iter_mut().map(|process| process.ask("leads")).collect();
-        println!("{groups} groups: formed in {formed:?}, idle {percent:?} of a core, {memory:?} KiB, leads {leads:?}");
     }
 }
