@@ -14,7 +14,7 @@ use crate::core::Refusal;
 use crate::transport::{Connection, ForwardAnswer, ForwardRefusal, PeerMessage, Purpose, RequestId};
 use crate::types::{Entry, GroupId, Index, Position, Proposed, ServerId, Term, Time};
 
-/// Proposals of one message, in bytes, so that it fits a frame; a longer one goes alone.
+/// Proposals of one message, in bytes, so that it fits a frame; a longer proposal goes alone.
 const MESSAGE_BYTES: usize = 96 << 10;
 
 /// The way to a leader and back. Where any of it changes, it is another way.
@@ -236,12 +236,14 @@ impl Driver {
     }
 
     fn send_proposals(&mut self, id: GroupId, route: Route, proposals: Vec<Proposal>) {
+        // A leader takes a message whole or refuses it: it is given none that exceeds what may be uncommitted.
+        let most = MESSAGE_BYTES.min(self.settings.uncommitted_bytes);
         let mut rest = proposals.into_iter();
         while !rest.as_slice().is_empty() {
             let mut bytes = 0;
             let fitting = rest.as_slice().iter().take_while(|proposal| {
                 bytes += cost_bytes(proposal);
-                bytes <= MESSAGE_BYTES
+                bytes <= most
             });
             let count = fitting.count().max(1);
             let bytes = rest.as_slice()[..count].iter().map(cost_bytes).sum();

@@ -331,6 +331,19 @@ fn forwards_without_an_answer_stay_in_their_budget() {
 }
 
 #[test]
+fn a_message_is_no_longer_than_what_a_leader_may_have_uncommitted() {
+    let mut cluster = Cluster::with_settings(3, |_, settings| settings.uncommitted_bytes = 10_000);
+    let (leader, follower, other) = cluster.roles();
+    // The leader hears the follower, and nobody hears the leader: nothing is committed, and all that it took waits.
+    cluster.held.extend([(leader, follower), (leader, other)]);
+    let commands = [[0; 4_000]; 8];
+    cluster.propose(follower, &commands.each_ref().map(|command| &command[..]));
+    cluster.settle();
+    let waiting = cluster.servers[&leader].driver.observe(GROUP).expect("a group").uncommitted_bytes;
+    assert!((8_000..=10_000).contains(&waiting), "{waiting} bytes wait");
+}
+
+#[test]
 fn long_proposals_go_in_fragments_and_many_in_messages_that_fit_a_frame() {
     let mut cluster = Cluster::new(3);
     let (leader, follower, _) = cluster.roles();
