@@ -12,11 +12,7 @@ impl Raft {
         self.settle();
         let Role::Leader(leader) = &self.role else { return };
         let own = self.durability.durable();
-        let reached = |id| match leader.peers.get(&id) {
-            Some(peer) => peer.counted(),
-            None if id == self.id => own,
-            None => 0,
-        };
+        let reached = |id| if id == self.id { own } else { leader.peers.get(&id).map_or(0, super::Progress::counted) };
         let agreed: Index = quorum::agreed_value(self.configuration(), reached);
         if agreed <= self.commit || self.log.term_at(agreed) != Some(self.hard_state.term) {
             return;
@@ -59,10 +55,8 @@ impl Raft {
     fn settle(&mut self) {
         let settled = self.commit.min(self.durability.durable());
         let Role::Leader(leader) = &mut self.role else { return };
-        if settled > leader.settled {
-            let freed = self.log.cost_bytes(leader.settled + 1, settled);
-            leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(freed);
-            leader.settled = settled;
-        }
+        let freed = self.log.cost_bytes(leader.settled + 1, settled);
+        leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(freed);
+        leader.settled = settled;
     }
 }

@@ -145,6 +145,7 @@ counters! {
     entries_lost_with_a_quorum = "committed entries lost with a quorum",
     entries_committed_by_a_recovery = "entries committed by a recovery alone",
     crashes_in_quorum_recoveries = "crashes while a group is recovered from that",
+    recoveries_done_again = "such recoveries undone by a power cut, and done again",
     servers_of_old_groups = "servers left behind by such a recovery",
     refusals_of_old_groups = "refusals told to those",
     digests_agreed = "comparisons of replicas that agree",

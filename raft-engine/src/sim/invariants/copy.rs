@@ -50,6 +50,8 @@ pub(super) struct Copy {
     pub(super) held: Index,
     /// The highest term that the server ever named to others as its own.
     pub(super) said_term: Term,
+    /// What the present process found on its disk is durable. Until then a power cut may take some of it.
+    pub(super) is_ready: bool,
     log: Log,
     /// What the process before had, until the present one is ready.
     earlier: Option<Log>,
@@ -70,6 +72,7 @@ impl Copy {
         self.is_joint = false;
         self.handed = 0;
         self.held = 0;
+        self.is_ready = false;
         self.is_unproven = false;
     }
 
@@ -85,6 +88,7 @@ impl Copy {
 
     /// What recovery kept is durable.
     pub(super) fn ready(&mut self, server: usize) -> Result<(), Violation> {
+        self.is_ready = true;
         self.is_unproven = true;
         self.check_recovered(server)
     }
@@ -148,7 +152,11 @@ impl Copy {
             // What is not in memory was seen when it was appended, here or at its leader.
             let known = match rest {
                 Some((kind, payload_crc)) => Some(EntryId { term, kind, payload_crc }),
-                None if index == FIRST_INDEX => self.first_entry.filter(|first| first.term == term),
+                // Who received more than its cache holds in the turn in which it synced entry 1 goes on from the one
+                // that formed the group.
+                None if index == FIRST_INDEX => {
+                    self.first_entry.or(record.committed(FIRST_INDEX)).filter(|first| first.term == term)
+                }
                 None => record.known(index, term),
             };
             let Some(id) = known else {
@@ -179,6 +187,7 @@ impl Copy {
 
     /// Whether the server's disk holds this entry, in its present log or in the one that is being recovered.
     pub(super) fn holds(&self, index: Index, id: EntryId) -> bool {
-        self.log.holds(index, id) || self.earlier.as_ref().is_some_and(|earlier| earlier.holds(index, id))
+        (self.is_ready && self.log.holds(index, id))
+            || self.earlier.as_ref().is_some_and(|earlier| earlier.holds(index, id))
     }
 }

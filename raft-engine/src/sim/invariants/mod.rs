@@ -219,9 +219,10 @@ impl Invariants {
         self.copies[server] = Copy::default();
     }
 
-    /// What recovery kept is durable: all that was durable before must be there.
-    pub fn ready(&mut self, server: usize) -> Checked {
-        self.copies[server].ready(server)
+    /// What recovery kept is durable: all that was durable before must be there. Whether that formed the group.
+    pub fn ready(&mut self, server: usize) -> Checked<bool> {
+        self.copies[server].ready(server)?;
+        self.copies[server].view.map_or(Ok(false), |view| self.note_first_entry(server, &view))
     }
 
     /// After a step of a server: everything that its view and its log tell.
@@ -310,7 +311,7 @@ impl Invariants {
     /// Entry 1 counts as committed once a majority of the members has synced it.
     fn note_first_entry(&mut self, server: usize, view: &View) -> Checked<bool> {
         let copy = &mut self.copies[server];
-        if view.durable < FIRST_INDEX || copy.first_entry.is_some() {
+        if !copy.is_ready || view.durable < FIRST_INDEX || copy.first_entry.is_some() {
             return Ok(false);
         }
         let Some(first) = copy.entry(FIRST_INDEX) else { return Ok(false) };

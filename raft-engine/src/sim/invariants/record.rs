@@ -102,7 +102,11 @@ impl Record {
     }
 
     /// What was committed behind `through` is lost, and with it all that followed from it. An entry at `by` says so.
+    /// Nobody but who wrote an entry there before has seen that one, if a power cut undid it.
     pub(super) fn goes_back(&mut self, through: Index, by: Index) {
+        if self.recoveries.contains(&by) {
+            self.seen.truncate(usize::try_from(by).unwrap_or(usize::MAX));
+        }
         self.committed.truncate(usize::try_from(through).unwrap_or(usize::MAX));
         self.states.split_off(&(through + 1));
         self.sessions.split_off(&(through + 1));

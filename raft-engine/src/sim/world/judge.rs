@@ -70,7 +70,8 @@ impl World {
             let driver = &process.driver;
             let entry = |index| driver.observe_entry(group_id(group), index);
             let configurations = driver.observe_configurations(group_id(group));
-            let changed = self.invariants[group].observe(server, &view, configurations, &entry, &mut self.history)?;
+            let mut changed =
+                self.invariants[group].observe(server, &view, configurations, &entry, &mut self.history)?;
             let moment = moment_of(&view, before.as_ref(), configurations, changed.configured);
             let is_joint = configurations.last().is_some_and(|(_, configuration)| configuration.is_joint());
             let is_writing_a_snapshot = process.hosts[group].source.is_some();
@@ -78,7 +79,7 @@ impl World {
             let is_bound = before.is_none() && driver.observe_promise(group_id(group), process.clock(self.queue.now()));
             let was_unseen = before.is_none() && process.is_ready;
             if is_newly_ready || was_unseen {
-                self.invariants[group].ready(server)?;
+                changed.formed |= self.invariants[group].ready(server)?;
             }
             self.coverage.elections_won += u64::from(changed.elected);
             self.coverage.truncations += u64::from(changed.truncated);

@@ -10,7 +10,7 @@ use super::super::invariants::{Violation, is_quorum};
 use super::super::trace::Kind;
 use super::{Checked, Phase, What, World, group_id, server_at, server_id};
 use crate::driver::Role;
-use crate::types::{Configuration, Index, Member, Time};
+use crate::types::{Configuration, Index, Member, ServerId, Time};
 
 /// Within this, a connected majority has a leader: ten times the longest election timeout, and what connecting takes.
 const LEADER_WITHIN: Duration = Duration::from_secs(8);
@@ -18,6 +18,8 @@ const LEADER_WITHIN: Duration = Duration::from_secs(8);
 const STALLED_AT_MOST: Duration = Duration::from_secs(12);
 /// Within this, everyone has everything.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
+/// Once faults end, a host has no more to do for a batch than this.
+const QUICK_HOST: Duration = Duration::from_micros(500);
 
 impl World {
     /// Everything is repaired, and whoever is down is started.
@@ -26,6 +28,8 @@ impl World {
         self.dials_since_faults = 0;
         self.phase = Phase::Liveness { since: self.queue.now() };
         self.heal();
+        // What a slow host has left to apply says nothing about the engine.
+        self.profile.host_latency = self.profile.host_latency.min(QUICK_HOST);
         let profile = &mut self.network.profile;
         (profile.loss_permille, profile.double_permille, profile.late_permille) = (0, 0, 0);
         for server in 0..self.profile.servers {
@@ -127,7 +131,10 @@ impl World {
         let is_done = self.proofs[group].is_some_and(|before| self.history.acknowledged(group) > before);
         match leader {
             Some(leader) if is_done => {
-                self.led_through_partition = Some((leader, self.term(leader, group)));
+                let term = self.term(leader, group);
+                // Whoever was given pre-votes by a majority that then kept to its leader is in a later term already.
+                let is_latest = (0..self.profile.servers).all(|server| self.term(server, group) <= term);
+                self.led_through_partition = is_latest.then_some((leader, term));
                 self.phase = Phase::Liveness { since: self.queue.now() };
                 self.dials_since_faults = 0;
                 self.leader_seen.fill(Duration::ZERO);
@@ -256,11 +263,11 @@ impl World {
             let Some(status) = status(server).filter(|_| configuration.member(server_id(server)).is_none()) else {
                 continue;
             };
-            // Only members can say so: whoever knows none of them asks for votes where nobody can tell, for ever.
-            let is_member = |member: &Member| configuration.member(member.id).is_some();
-            let believes = status
-                .configuration
-                .is_some_and(|own| own.is_voter(server_id(server)) && own.members.iter().any(is_member));
+            // Only members can say so, and only voters are asked: whoever knows none of the members as a voter asks for
+            // votes where nobody can tell, for ever.
+            let is_member = |id: ServerId| configuration.member(id).is_some();
+            let believes =
+                status.configuration.is_some_and(|own| own.is_voter(server_id(server)) && own.voters().any(is_member));
             if believes && self.invariants[group].takes_part(server) && status.removed.is_none() {
                 return Err(format!("group {group}: server {server} does not know that it was removed"));
             }

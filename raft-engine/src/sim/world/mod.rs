@@ -197,6 +197,8 @@ pub(super) struct World {
     leader_seen: Vec<Duration>,
     /// Who led, in which term, when a partial partition that stalled nobody healed.
     led_through_partition: Option<(usize, Term)>,
+    /// On this server a group was recovered from the loss of its quorum, and nobody was told that it is done.
+    recovering: Option<usize>,
     /// Somebody may be refused in this run: a directory was wiped or other members were given.
     may_refuse: bool,
     /// What is known of each group's states beside the servers.
@@ -281,6 +283,7 @@ impl World {
             dials_since_faults: 0,
             leader_seen: vec![Duration::ZERO; profile.groups],
             led_through_partition: None,
+            recovering: None,
             may_refuse: profile.other_members,
             comparing: (0..profile.groups).map(|_| Comparing::new(profile.servers)).collect(),
             queue: Queue::new(),

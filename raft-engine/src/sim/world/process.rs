@@ -36,6 +36,7 @@ impl World {
         if this.epoch != epoch || this.process.is_some() || this.is_gone {
             return Ok(());
         }
+        self.see_to_recovery(server)?;
         let now = self.queue.now();
         let clock_offset = self.rng.u64(..1 << 40);
         let clock_rate = self.profile.attacks.clocks.draw(server, &mut self.attack_rng);
@@ -174,6 +175,8 @@ impl World {
         let was_ready = process.is_ready;
         if !was_ready && process.driver.server_status().ready {
             process.is_ready = true;
+            self.recovering.take_if(|recovering| *recovering == server);
+            let Some(process) = &self.servers[server].process else { return Ok(()) };
             let number = process.driver.server_status().incarnation.number;
             self.note(server, Kind::Ready, [number]);
         }

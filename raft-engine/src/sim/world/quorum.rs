@@ -16,6 +16,17 @@ use crate::types::{ClusterId, ServerId};
 /// The group that it happens to.
 const GROUP: usize = 0;
 
+/// How an attempt to recover a group ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// It says that it is done.
+    Done,
+    /// Its process was killed.
+    Killed,
+    /// The power went.
+    PowerCut,
+}
+
 impl World {
     /// A majority is gone for good, if there is anybody who could go on without it; else it is tried again.
     pub(super) fn lose_quorum(&mut self) -> Checked {
@@ -32,18 +43,12 @@ impl World {
             // Whoever is left is stopped before anything is done: it may be the other half of the old group.
             if self.attack_rng.bool() { self.kill(server) } else { self.power_cut(server) }
         }
-        let Some((server, before, after)) = self.recover_one_of(&left)? else {
+        let Some((server, after)) = self.recover_one_of(&left)? else {
             return Err(Violation::new(
                 "a group is recovered from the loss of its quorum",
                 format!("none of {left:?} is fit to go on alone"),
             ));
         };
-        self.note(server, Kind::Recovered, [after.last.index, after.last.term]);
-        let lost = self.invariants[GROUP].recovered(server, before.last, before.commit)?;
-        self.coverage.entries_lost_with_a_quorum += lost.entries;
-        self.coverage.entries_committed_by_a_recovery += lost.kept_uncommitted;
-        self.history.goes_back(GROUP, lost.through);
-        self.leaders[GROUP] = Some(server);
         let highest = after.configuration.highest_id;
         // Emptied, those who formed the group could form another one under its name, if all of them came back to do so.
         let could_form = (0..self.profile.initial).all(|other| !left.contains(&other));
@@ -62,6 +67,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A recovery whose end nobody was told may have been undone by a power cut: it is done again then.
+    pub(super) fn see_to_recovery(&mut self, server: usize) -> Checked {
+        if self.recovering != Some(server) || self.inspected(server)?.is_recovered {
+            return Ok(());
+        }
+        self.coverage.recoveries_done_again += 1;
+        self.disk_heals(server);
+        match self.recover_on(server)? {
+            Some(_) => Ok(()),
+            None => Err(broken(server, &"it was fit to go on alone, and is not any more")),
+        }
     }
 
     /// Servers that are left without a quorum of any configuration that anybody knows, one of them a member by its own log.
@@ -102,19 +120,19 @@ impl World {
     }
 
     /// Recovers the group on the server that is furthest of those that are left; seldom on another.
-    fn recover_one_of(&mut self, left: &[usize]) -> Checked<Option<(usize, GroupReport, GroupReport)>> {
-        let mut reports: Vec<(usize, GroupReport)> = Vec::new();
+    fn recover_one_of(&mut self, left: &[usize]) -> Checked<Option<(usize, GroupReport)>> {
+        let mut ends = Vec::new();
         for &server in left {
             self.disk_heals(server);
-            reports.push((server, self.inspected(server)?));
+            ends.push((server, self.inspected(server)?.last));
         }
-        reports.sort_by_key(|(_, report)| std::cmp::Reverse(report.last));
+        ends.sort_by_key(|(_, last)| std::cmp::Reverse(*last));
         if self.attack_rng.u8(..8) == 0 {
-            self.attack_rng.shuffle(&mut reports);
+            self.attack_rng.shuffle(&mut ends);
         }
-        for (server, report) in reports {
-            if let Some(after) = self.recover_on(server, &report)? {
-                return Ok(Some((server, report, after)));
+        for (server, _) in ends {
+            if let Some(after) = self.recover_on(server)? {
+                return Ok(Some((server, after)));
             }
         }
         Ok(None)
@@ -130,7 +148,8 @@ impl World {
 
     /// Recovers the group on this server's disk, through crashes, and says what the directory holds then; nothing, if it
     /// does not allow it.
-    fn recover_on(&mut self, server: usize, before: &GroupReport) -> Checked<Option<GroupReport>> {
+    fn recover_on(&mut self, server: usize) -> Checked<Option<GroupReport>> {
+        let mut before = self.inspected(server)?;
         loop {
             let request = RecoveryRequest {
                 cluster: ClusterId::new("simulated").expect("a valid name"),
@@ -145,26 +164,44 @@ impl World {
                 Err(refusal) => return Err(broken(server, &refusal)),
             };
             let dies_after = (self.attack_rng.u8(..3) == 0).then(|| self.attack_rng.u32(..12));
-            let is_done = self.carry_out_recovery(server, recovery, dies_after)?;
+            let end = self.carry_out_recovery(server, recovery, dies_after)?;
+            let is_done = end == End::Done;
             self.coverage.crashes_in_quorum_recoveries += u64::from(!is_done);
             let after = self.inspected(server)?;
             let is_alone = after.configuration.voters().eq([server_id(server)]);
             if after.is_recovered && is_alone && after.last.index == before.last.index + 1 {
+                self.recovering = (!is_done).then_some(server);
+                self.recovered(server, &before, &after)?;
                 return Ok(Some(after));
             }
-            if is_done || after != *before {
-                return Err(broken(server, &format!("{before:?} became {after:?}; done: {is_done}")));
+            // A kill leaves what it found; a power cut takes what was found and never synced.
+            let is_found =
+                after == before || (end == End::PowerCut && !after.is_recovered && after.last <= before.last);
+            if is_done || !is_found {
+                return Err(broken(server, &format!("{before:?} became {after:?}: {end:?}")));
             }
+            before = after;
         }
     }
 
-    /// Does what the recovery asks of the disk. Whether it came to its end, or a crash came first.
+    /// The group goes on from what a server's log held.
+    fn recovered(&mut self, server: usize, before: &GroupReport, after: &GroupReport) -> Checked {
+        self.note(server, Kind::Recovered, [after.last.index, after.last.term]);
+        let lost = self.invariants[GROUP].recovered(server, before.last, before.commit)?;
+        self.coverage.entries_lost_with_a_quorum += lost.entries;
+        self.coverage.entries_committed_by_a_recovery += lost.kept_uncommitted;
+        self.history.goes_back(GROUP, lost.through);
+        self.leaders[GROUP] = Some(server);
+        Ok(())
+    }
+
+    /// Does what the recovery asks of the disk, to its end or until a crash.
     fn carry_out_recovery(
         &mut self,
         server: usize,
         mut recovery: Recovery,
         mut dies_after: Option<u32>,
-    ) -> Checked<bool> {
+    ) -> Checked<End> {
         loop {
             let disk = &mut self.servers[server].disk;
             for (id, work) in recovery.take_work() {
@@ -174,16 +211,16 @@ impl World {
                 outcome.clone().map_err(|refusal| broken(server, &refusal))?;
                 // Whatever is still under way ends with the process that asked for it.
                 disk.kill(&mut self.attack_rng);
-                return Ok(true);
+                return Ok(End::Done);
             }
             if let Some(left) = &mut dies_after {
                 if *left == 0 {
                     if self.attack_rng.bool() {
                         disk.kill(&mut self.attack_rng);
-                    } else {
-                        disk.cut_power(&mut self.attack_rng);
+                        return Ok(End::Killed);
                     }
-                    return Ok(false);
+                    disk.cut_power(&mut self.attack_rng);
+                    return Ok(End::PowerCut);
                 }
                 *left -= 1;
             }
