@@ -5,13 +5,13 @@
     python3 tests/mutants/run.py --shard 1/4      every fourth of them, from the first on (`make mutants SHARD=1/4`)
     python3 tests/mutants/run.py --five           five of them, the same always: what `make test` runs
     python3 tests/mutants/run.py --seeds 1000     with more seeds of the simulator (200)
-    python3 tests/mutants/run.py --seeds 0        the unit tests alone
+    python3 tests/mutants/run.py --seeds 0        without new seeds of the simulator
     python3 tests/mutants/run.py --list           their names, and what was found last
     python3 tests/mutants/run.py --check          only whether every patch still fits the sources
 
 Each `.patch` in this folder breaks one rule; the text before its diff says which. A mutant is caught if the engine's unit
-tests or, if these notice nothing, the simulator fail with it, or are not through in 90 seconds (building not counted): what
-hangs is broken too. The unchanged sources must pass first.
+tests or, if these notice nothing, the kept seeds or new ones of the simulator fail with it, or are not through in 90 seconds
+(building not counted): what hangs is broken too. The unchanged sources must pass first.
 
 Everything happens in a copy of the sources under build/mutants/, with one build folder for all. What was found is kept in
 build/mutants/results.json with a digest of the sources and of the patch, so a run goes on where the last one stopped.
@@ -96,20 +96,26 @@ def judge(name, seeds, seconds):
     """Builds and runs what should notice: who noticed, or None; a mutant that does not build ends the script."""
     log = WORK / f"{name}.log"
     log.unlink(missing_ok=True)
-    engine = ["--profile", "checked", "-p", "raft-engine"]
-    # Not those of the real server: it decides nothing, and waits for real clocks.
-    tests = [CARGO, "test", *engine, "--lib", "--test", "simulator"]
-    simulator = [CARGO, "run", *engine, "--bin", "raft-sim"]
-    for build in [[*tests, "--no-run"]] + ([[CARGO, "build", *engine, "--bin", "raft-sim"]] if seeds else []):
+    engine = ["-p", "raft-engine"]
+    checked = [*engine, "--profile", "checked"]
+    # Not the tests of the real server: it decides nothing, and waits for real clocks.
+    stages = [
+        ("unit tests", [CARGO, "test", *engine, "--lib"], ["--no-run"]),
+        ("kept seeds", [CARGO, "test", *checked, "--test", "simulator"], ["--no-run"]),
+    ]
+    if seeds:
+        simulator = [CARGO, "run", *checked, "--bin", "raft-sim", "--", "--seeds", str(seeds)]
+        stages.append(("simulator", [*simulator, "--threads", str(os.cpu_count())], None))
+    left = seconds
+    # The first that fails is enough, and the next is built only where it notices nothing.
+    for who, command, built_only in stages:
+        build = [*command, *built_only] if built_only else [CARGO, "build", *checked, "--bin", "raft-sim"]
         if not run(build, log, BUILD_SECONDS):
             sys.exit(f"{name}: does not build, see {log}")
-    began = time.monotonic()
-    # The first that fails is enough: the simulator is asked only where the tests notice nothing.
-    if not run(tests, log, seconds):
-        return "unit tests"
-    left = seconds - (time.monotonic() - began)
-    if seeds and not run([*simulator, "--", "--seeds", str(seeds), "--threads", str(os.cpu_count())], log, left):
-        return "simulator"
+        began = time.monotonic()
+        if not run(command, log, left):
+            return who
+        left -= time.monotonic() - began
     return None
 
 

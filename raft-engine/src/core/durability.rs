@@ -53,11 +53,6 @@ impl Durability {
         self.persisted < self.issued
     }
 
-    /// Whether the latest term and vote are durable.
-    pub(super) fn is_hard_state_durable(&self) -> bool {
-        self.hard_state <= self.persisted
-    }
-
     /// The mark of a record that changes no entry.
     pub(super) fn next_mark(&mut self) -> Mark {
         self.issued.0 += 1;
@@ -177,6 +172,24 @@ mod tests {
     }
 
     #[test]
+    fn records_wait_until_the_last_of_them_is_durable() {
+        let mut disk = Durability::new(5);
+        assert!(!disk.is_waiting());
+        let (first, second) = (disk.next_mark(), disk.next_mark());
+        disk.persisted(first);
+        assert!(disk.is_waiting());
+        disk.persisted(second);
+        assert!(!disk.is_waiting());
+    }
+
+    #[test]
+    fn what_was_durable_and_is_truncated_is_durable_no_more() {
+        let mut disk = Durability::new(10);
+        disk.record_truncation(8);
+        assert_eq!(disk.durable(), 7);
+    }
+
+    #[test]
     fn an_entry_is_durable_through_the_write_that_holds_its_present_copy() {
         let mut disk = Durability::new(5);
         let first = disk.record_append(10);
@@ -197,6 +210,31 @@ mod tests {
         assert_eq!(disk.hold(disk.mark_of(6), ServerId(1), acknowledgement(2, 6)), None);
         assert_eq!(disk.mark_of(2), first);
         assert_eq!(disk.persisted(second), vec![(ServerId(1), acknowledgement(2, 6))]);
+    }
+
+    #[test]
+    fn an_acknowledgement_takes_the_place_of_those_alone_that_it_covers() {
+        let in_term = |term, number, through| Message::AppendReply { term, number, outcome: Matched { through } };
+        assert!(covers(&in_term(1, 2, 6), &in_term(1, 1, 3)));
+        assert!(covers(&in_term(1, 2, 6), &in_term(1, 2, 6)));
+        for (later, earlier) in [((2, 2, 6), (1, 1, 3)), ((1, 1, 6), (1, 2, 3)), ((1, 2, 3), (1, 1, 6))] {
+            let message = |(term, number, through)| in_term(term, number, through);
+            assert!(!covers(&message(later), &message(earlier)), "{later:?} for {earlier:?}");
+        }
+
+        let mut disk = Durability::new(0);
+        let mark = disk.record_append(6);
+        let refusal = Message::VoteReply { term: 1, granted: false };
+        let said = [
+            (ServerId(1), acknowledgement(1, 3)),
+            (ServerId(2), acknowledgement(2, 6)),
+            (ServerId(2), refusal.clone()),
+            (ServerId(2), refusal),
+        ];
+        for (to, message) in said.clone() {
+            assert_eq!(disk.hold(mark, to, message), None);
+        }
+        assert_eq!(disk.persisted(mark), said, "to somebody else, or something else");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Raft {
 
     /// A random time below `bound`.
     pub(super) fn random_wait(&mut self, bound: Duration) -> Duration {
-        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX / 4);
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.random.u64(0..bound.max(1)))
     }
 
@@ -253,9 +253,9 @@ impl Raft {
         }
     }
 
+    /// The others were asked once the own term was on disk, so their answers come after it.
     fn count_votes(&mut self, now: Time) {
         if let Role::Candidate { granted, .. } = &self.role
-            && self.durability.is_hard_state_durable()
             && quorum::is_quorum(self.configuration(), |id| granted.contains(&id))
         {
             self.lead(now);

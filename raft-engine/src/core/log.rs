@@ -60,11 +60,11 @@ impl Log {
         if index == self.base.index {
             return Some(self.base.term);
         }
-        if index < self.base.index || index > self.last {
+        if index > self.last {
             return None;
         }
-        let after = self.runs.partition_point(|&(first, _)| first <= index);
-        Some(self.runs[after - 1].1)
+        let run = self.runs.partition_point(|&(first, _)| first <= index).checked_sub(1)?;
+        Some(self.runs[run].1)
     }
 
     /// Whether the log holds this entry: same index, same term, hence the same entry and all before it (§5.3, Log
@@ -229,10 +229,15 @@ mod tests {
         let terms: Vec<_> = (0..=11).map(|index| log.term_at(index)).collect();
         assert_eq!(terms[..4], [Some(0), Some(0), Some(1), Some(1)]);
         assert_eq!(terms[10..], [Some(6), None]);
+        assert_eq!(log.runs.len(), 5, "a run a term");
         log.compact(Position { index: 5, term: 4 });
         assert_eq!((log.term_at(4), log.term_at(5), log.term_at(6)), (None, Some(4), Some(5)));
         assert_eq!(log.cache_start(), 6);
+        assert_eq!(log.runs, [(6, 5), (8, 6)]);
+        log.compact(Position { index: 9, term: 6 });
+        assert_eq!(log.runs, [(10, 6)]);
         log.compact(Position { index: 10, term: 6 });
+        assert!(log.runs.is_empty());
         assert_eq!(log.last(), Position { index: 10, term: 6 });
     }
 
@@ -255,11 +260,74 @@ mod tests {
     }
 
     #[test]
+    fn the_log_time_is_that_of_the_last_entry_and_never_less_than_one_before() {
+        let mut log = log(&[0, 1, 1, 1]);
+        assert_eq!(log.last_log_time(), LogTime(3));
+        log.truncate(3);
+        assert_eq!(log.last_log_time(), LogTime(1));
+        let earlier = Entry::new(Position { index: 3, term: 2 }, LogTime(0), EntryKind::NoOp, bytes::Bytes::new());
+        log.append(&[earlier]);
+        assert_eq!(log.last_log_time(), LogTime(1));
+    }
+
+    #[test]
     fn only_what_is_through_with_leaves_the_cache() {
         let mut log = log(&[0, 1, 1, 1]);
         log.evict(2, 0);
         assert_eq!(log.cache_start(), 3);
         assert!(log.cached(2, 4, 1000).is_empty());
         assert_eq!(log.cached(3, 4, 1).len(), 1);
+        assert!(log.cached(5, 9, 1000).is_empty());
+    }
+
+    #[test]
+    fn the_cache_knows_what_it_costs_and_keeps_to_its_budget() {
+        let one = log(&[0]).cache_bytes();
+        let mut log = log(&[0, 1, 1, 1, 1, 1]);
+        assert_eq!((one > 1, log.cache_bytes()), (true, 6 * one));
+        log.truncate(6);
+        assert_eq!(log.cache_bytes(), 5 * one);
+        log.evict(5, 4 * one);
+        assert_eq!((log.cache_bytes(), log.cache_start()), (4 * one, 2), "as much as it may have, and no less");
+        log.compact(Position { index: 2, term: 1 });
+        assert_eq!((log.cache_bytes(), log.cache_start()), (3 * one, 3));
+        let costs = [(1, 9), (3, 5), (4, 5), (4, 4), (5, 4), (1, 2), (6, 9)];
+        let costs = costs.map(|(from, through)| log.cost_bytes(from, through));
+        assert_eq!(costs, [3 * one, 3 * one, 2 * one, one, 0, 0, 0]);
+        let lengths = [0, 2 * one - 1, 2 * one, 9 * one].map(|most| log.cached(3, 9, most).len());
+        assert_eq!(lengths, [1, 1, 2, 3], "as many as fit, and at least one");
+        assert_eq!(log.cached(4, 4, 9 * one).len(), 1);
+    }
+
+    #[test]
+    fn memory_that_the_cache_once_took_is_given_back() {
+        let mut log = log(&[1; 1_000]);
+        log.evict(990, 0);
+        assert!(log.cache.capacity() >= 1_000);
+        log.release();
+        assert!((10..100).contains(&log.cache.capacity()), "{}", log.cache.capacity());
+    }
+
+    #[test]
+    fn compaction_behind_the_base_changes_nothing() {
+        let mut log = log(&[0, 1, 1, 4]);
+        log.compact(Position { index: 3, term: 1 });
+        log.compact(Position { index: 2, term: 1 });
+        assert_eq!((log.base(), log.last()), (Position { index: 3, term: 1 }, Position { index: 4, term: 4 }));
+        assert_eq!((log.term_at(2), log.term_at(3), log.term_at(4)), (None, Some(1), Some(4)));
+    }
+
+    #[test]
+    #[should_panic(expected = "only what the log holds is compacted")]
+    fn what_the_log_does_not_hold_is_never_compacted() {
+        log(&[0, 1, 1, 4]).compact(Position { index: 3, term: 2 });
+    }
+
+    #[test]
+    #[should_panic(expected = "is committed and cannot be undone")]
+    fn what_is_compacted_is_never_truncated() {
+        let mut log = log(&[0, 1, 1, 4]);
+        log.compact(Position { index: 2, term: 1 });
+        log.truncate(2);
     }
 }

@@ -94,7 +94,7 @@ fn target_of(
         let unknown = |id: ServerId| format!("server {id} is not a member of the group");
         match change {
             MemberChange::Add { id, role, priority, address, context } => {
-                if configuration.member(*id).is_some() || members.contains_key(id) {
+                if members.contains_key(id) {
                     return Err(format!("server {id} is a member already"));
                 }
                 if *id <= configuration.highest_id {
@@ -382,7 +382,7 @@ impl Raft {
             return;
         }
         self.removed = Some(index);
-        if !matches!(self.role, Role::Follower { .. }) {
+        if matches!(self.role, Role::PreCandidate { .. } | Role::Candidate { .. }) {
             self.role = Role::Follower { leader: None };
         }
     }

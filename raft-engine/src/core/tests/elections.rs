@@ -220,6 +220,122 @@ fn whoever_comes_up_early_deposes_nobody() {
     assert_eq!(cluster.raft(2).hard_state().term, term);
 }
 
+/// What a server sends now, to whom.
+fn sent(raft: &mut Raft) -> Vec<(u64, Message)> {
+    let effects = raft.take_effects().into_iter();
+    let sent = effects.filter_map(|effect| match effect {
+        Effect::Send { to, message } => Some((to.0, message)),
+        _ => None,
+    });
+    sent.collect()
+}
+
+#[test]
+fn a_server_that_a_committed_configuration_removed_stands_for_nothing() {
+    for (commit, stands) in [(1, true), (2, false)] {
+        let mut restored = restored(3, 1, &[1]);
+        restored.commit = commit;
+        restored.configurations.push((2, configuration(1..=2)));
+        let mut raft = Raft::new(ServerId(3), Options::default(), restored, 7, Time(0));
+        let now = raft.deadline();
+        raft.tick(now);
+        let role = if stands { RoleName::PreCandidate } else { RoleName::Follower };
+        assert_eq!(raft.role(), role, "where entries through {commit} are committed");
+        assert_eq!(!sent(&mut raft).is_empty(), stands);
+    }
+}
+
+#[test]
+fn a_pre_vote_is_given_for_a_later_term_alone() {
+    for (campaign_term, granted) in [(3, false), (4, false), (5, true)] {
+        let mut raft = Raft::new(ServerId(1), Options::default(), restored(3, 4, &[]), 7, Time(0));
+        raft.receive(Time(5), ServerId(3), Message::PreVote { campaign_term, last: Position { term: 4, index: 9 } });
+        assert_eq!(sent(&mut raft), [(3, Message::PreVoteReply { term: 4, campaign_term, granted })]);
+    }
+}
+
+#[test]
+fn a_leader_counts_as_alive_for_less_than_an_election_timeout() {
+    let timeout = Options::default().election_timeout;
+    for (silence, granted) in [(timeout - Duration::from_nanos(1), false), (timeout, true)] {
+        let mut raft = Raft::new(ServerId(1), Options::default(), restored(3, 1, &[]), 7, Time(0));
+        raft.receive(Time(5), ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+        raft.take_effects();
+        let ask = Message::PreVote { campaign_term: 2, last: Position { term: 0, index: 1 } };
+        raft.receive(Time(5) + silence, ServerId(3), ask);
+        let reply = Message::PreVoteReply { term: 1, campaign_term: 2, granted };
+        assert_eq!(sent(&mut raft), [(3, reply)], "after {silence:?}");
+    }
+}
+
+#[test]
+fn a_new_term_forgets_the_leader_of_the_one_before_and_what_was_to_be_said_to_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = cluster.now;
+    let node = cluster.nodes.get_mut(&2).expect("a server");
+    node.is_disk_stuck = true;
+    cluster.propose(1, b"not acknowledged by 2");
+    assert!(cluster.nodes[&2].raft.is_leader_alive(now));
+    // Server 3 was told to stand, and dies.
+    let last = Position { term: 1, index: 9 };
+    let stands = Message::Vote { term: 2, last, is_transfer: true };
+    let raft = cluster.raft(2);
+    raft.receive(now, ServerId(3), stands);
+    assert!(!raft.is_leader_alive(now), "nobody was heard from in term 2");
+    cluster.isolate(3);
+    cluster.carry_out(2);
+    cluster.nodes.get_mut(&2).expect("a server").is_disk_stuck = false;
+    cluster.carry_out(2);
+    let said: Vec<_> = cluster.wire.drain(..).filter(|(from, ..)| *from == 2).map(|(_, _, message)| message).collect();
+    assert_eq!(said, [Message::VoteReply { term: 2, granted: true }], "the leader of term 1 is told nothing more");
+}
+
+#[test]
+#[should_panic(expected = "two leaders in term 1: 1 and 2")]
+fn a_leader_that_hears_another_of_its_term_stops() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = cluster.now;
+    cluster.raft(1).receive(now, ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+}
+
+#[test]
+#[should_panic(expected = "two leaders in term 1: 1 and 2")]
+fn a_follower_that_hears_another_leader_of_its_term_stops() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = cluster.now;
+    cluster.raft(3).receive(now, ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+}
+
+#[test]
+fn a_new_connection_is_asked_what_it_has_not_granted_yet() {
+    let mut raft = Raft::new(ServerId(1), Options::default(), restored(5, 0, &[]), 7, Time(0));
+    let now = raft.deadline();
+    raft.tick(now);
+    sent(&mut raft);
+    raft.receive(now, ServerId(2), Message::PreVoteReply { term: 0, campaign_term: 1, granted: true });
+    for (peer, is_asked) in [(2, false), (3, true)] {
+        raft.peer_reconnected(now, ServerId(peer));
+        let asked = sent(&mut raft);
+        assert!(matches!(asked[..], [(to, Message::PreVote { .. })] if to == peer) == is_asked, "{asked:?}");
+    }
+    raft.receive(now, ServerId(3), Message::PreVoteReply { term: 0, campaign_term: 1, granted: true });
+    assert_eq!(raft.role(), RoleName::Candidate);
+    let marks: Vec<_> = (raft.take_effects().into_iter())
+        .filter_map(|effect| if let Effect::Persist { mark, .. } = effect { Some(mark) } else { None })
+        .collect();
+    raft.persisted(now, *marks.last().expect("its own vote"));
+    sent(&mut raft);
+    raft.receive(now, ServerId(2), Message::VoteReply { term: 1, granted: true });
+    for (peer, is_asked) in [(2, false), (3, true)] {
+        raft.peer_reconnected(now, ServerId(peer));
+        let asked = sent(&mut raft);
+        assert!(matches!(asked[..], [(to, Message::Vote { .. })] if to == peer) == is_asked, "{asked:?}");
+    }
+}
+
 #[test]
 fn a_candidate_asks_again_on_a_new_connection() {
     let mut cluster = Cluster::new(3);

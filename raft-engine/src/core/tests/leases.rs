@@ -140,9 +140,14 @@ fn a_restarted_server_waits_for_the_longest_lease_that_it_ever_held() {
 #[test]
 fn a_lease_longer_than_the_election_timeout_is_refused() {
     let mut cluster = with_leases();
-    let settings = GroupSettings { lease: Duration::from_secs(1), ..GroupSettings::default() };
     let (now, patience) = (cluster.now, Duration::from_secs(1));
-    let changes = [MemberChange::SetSettings(settings)];
-    let refused = cluster.raft(1).change_members(now, &changes, &BTreeMap::new(), patience);
+    let mut set = |lease| {
+        let settings = GroupSettings { lease, ..GroupSettings::default() };
+        let changes = [MemberChange::SetSettings(settings)];
+        cluster.raft(1).change_members(now, &changes, &BTreeMap::new(), patience)
+    };
+    let timeout = Options::default().election_timeout;
+    let refused = set(timeout + Duration::from_nanos(1));
+    assert_eq!(set(timeout), Ok(()));
     assert!(matches!(refused, Err(crate::core::ChangeRefusal::Invalid(reason)) if reason.contains("election timeout")));
 }

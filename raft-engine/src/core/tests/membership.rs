@@ -270,6 +270,67 @@ fn there_is_one_change_at_a_time() {
 }
 
 #[test]
+fn a_learner_votes_once_it_has_what_was_committed_and_is_heard() {
+    let mut cluster = led_by_1(3);
+    cluster.start_joiner(10, 3);
+    cluster.change(1, &[add(10, MemberRole::Learner)]).expect("a good change");
+    cluster.pass(300);
+    let last = cluster.propose(1, b"it has this");
+    assert_eq!(cluster.raft(1).learners(), [(ServerId(10), last)]);
+
+    // It answers heartbeats, and its disk holds no more.
+    cluster.nodes.get_mut(&10).expect("a server").is_disk_stuck = true;
+    cluster.propose(1, b"and not this");
+    cluster.pass(300);
+    let promote = [MemberChange::SetRole { id: ServerId(10), role: MemberRole::Voter }];
+    cluster.change(1, &promote).expect("a good change");
+    cluster.pass(1_000);
+    assert_eq!((cluster.voters(1), cluster.raft(1).configuration().is_joint()), (vec![1, 2, 3], false));
+    assert_eq!(cluster.raft(1).learners(), [(ServerId(10), last)]);
+
+    // It has everything, and is silent.
+    cluster.isolate(10);
+    cluster.nodes.get_mut(&10).expect("a server").is_disk_stuck = false;
+    let (now, timeout) = (cluster.now, Options::default().election_timeout);
+    for (silence, is_joint) in [(timeout, false), (timeout - Duration::from_nanos(1), true)] {
+        let raft = cluster.raft(1);
+        let last = raft.last().index;
+        let crate::core::Role::Leader(leader) = &mut raft.role else { panic!("it leads") };
+        let peer = leader.peers.get_mut(&ServerId(10)).expect("a peer");
+        peer.matched = last;
+        peer.heard_at = Time(now.0 - silence.as_nanos() as u64);
+        raft.advance_change(now);
+        assert_eq!(raft.configuration().is_joint(), is_joint, "after {silence:?}");
+    }
+}
+
+#[test]
+fn whoever_stands_and_is_told_that_it_was_removed_stands_no_more() {
+    let mut cluster = led_by_1(3);
+    cluster.isolate(3);
+    let now = cluster.now;
+    cluster.raft(3).campaign(now);
+    assert_eq!(cluster.raft(3).role(), RoleName::PreCandidate);
+    cluster.raft(3).receive(now, ServerId(2), Message::Removed { index: 99 });
+    assert_eq!((cluster.raft(3).role(), cluster.raft(3).removed()), (RoleName::Follower, Some(99)));
+}
+
+#[test]
+fn no_change_begins_before_the_last_is_committed_or_while_leadership_is_handed_over() {
+    let mut cluster = led_by_1(3);
+    let set = |priority| [MemberChange::SetPriority { id: ServerId(2), priority }];
+    assert_eq!(cluster.begin_change(1, &set(5), 1_000), Ok(()));
+    assert_eq!(cluster.begin_change(1, &set(6), 1_000), Err(ChangeRefusal::InProgress), "not committed");
+    cluster.settle();
+    let now = cluster.now;
+    cluster.isolate(3);
+    cluster.raft(1).transfer(now, Some(ServerId(3)), Duration::from_secs(1)).expect("a voter");
+    assert_eq!(cluster.change(1, &set(6)), Err(ChangeRefusal::InProgress), "leadership is being handed over");
+    cluster.pass(1_500);
+    assert_eq!(cluster.change(1, &set(6)), Ok(()));
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let mut cluster = led_by_1(3);
     let refused = |cluster: &mut Cluster, changes: &[MemberChange]| match cluster.change(1, changes) {
@@ -277,7 +338,11 @@ fn what_cannot_be_is_refused() {
         other => panic!("{changes:?}: {other:?}"),
     };
     assert!(refused(&mut cluster, &[add(3, MemberRole::Voter)]).contains("member already"));
+    assert!(
+        refused(&mut cluster, &[add(10, MemberRole::Voter), add(10, MemberRole::Learner)]).contains("member already")
+    );
     assert!(refused(&mut cluster, &[add(9, MemberRole::Voter)]).contains("never used again"));
+    assert!(refused(&mut cluster, &[remove(3), add(3, MemberRole::Voter)]).contains("never used again"));
     assert!(refused(&mut cluster, &[add(30, MemberRole::Voter)]).contains("not met"));
     assert!(refused(&mut cluster, &[remove(4)]).contains("not a member"));
     assert!(refused(&mut cluster, &[remove(1), remove(2), remove(3)]).contains("nobody"));

@@ -193,6 +193,21 @@ fn uncommitted_entries_keep_their_budget() {
 }
 
 #[test]
+fn what_is_committed_and_on_the_own_disk_leaves_the_budget_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.nodes.get_mut(&1).expect("a server").is_disk_stuck = true;
+    cluster.propose(1, b"a");
+    let last = cluster.propose(1, b"bb");
+    assert_eq!(cluster.raft(1).commit_index(), last, "the others have both");
+    let now = cluster.now;
+    for bytes in [Entry::OVERHEAD_BYTES * 2 + 3, Entry::OVERHEAD_BYTES + 2, 0] {
+        assert_eq!(cluster.raft(1).uncommitted_bytes(), bytes);
+        cluster.nodes.get_mut(&1).expect("a server").complete_write(now);
+    }
+}
+
+#[test]
 fn a_leader_whose_own_disk_falls_behind_takes_no_more_than_its_budget() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);

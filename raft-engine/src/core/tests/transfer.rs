@@ -7,15 +7,19 @@ use crate::types::MemberChange;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 fn led_by_1() -> Cluster {
-    let mut cluster = Cluster::new(3);
+    led_by_1_of(3)
+}
+
+fn led_by_1_of(voters: u64) -> Cluster {
+    let mut cluster = Cluster::new(voters);
     cluster.elect(1);
     cluster.propose(1, b"first");
     cluster
 }
 
-/// Three voters of these priorities, led by server 1.
-fn with_priorities(priorities: [u8; 3]) -> Cluster {
-    let mut cluster = led_by_1();
+/// Voters of these priorities, led by server 1.
+fn with_priorities<const N: usize>(priorities: [u8; N]) -> Cluster {
+    let mut cluster = led_by_1_of(N as u64);
     let set = |(id, &priority)| MemberChange::SetPriority { id: ServerId(id), priority };
     let changes: Vec<_> = (1..).zip(&priorities).map(set).collect();
     let now = cluster.now;
@@ -111,6 +115,28 @@ fn a_stale_word_to_stand_moves_nobody() {
     assert_eq!(cluster.raft(2).role(), RoleName::Follower, "server 3 does not lead");
     cluster.raft(2).receive(now, ServerId(1), Message::TimeoutNow { term: term - 1 });
     assert_eq!(cluster.raft(2).role(), RoleName::Follower);
+}
+
+#[test]
+fn each_priority_above_the_own_is_a_timeout_more_up_to_three_and_priority_0_waits_five_in_all() {
+    fn check<const N: usize>(priorities: [u8; N], waits: [u32; N]) {
+        let mut cluster = with_priorities(priorities);
+        let (now, timeout) = (cluster.now, Options::default().election_timeout);
+        for (id, wait) in (1..).zip(waits).skip(1) {
+            for _ in 0..50 {
+                cluster.raft(id).reset_election_timer(now);
+                let waited = cluster.raft(id).deadline().since(now);
+                let allowed = timeout * (1 + wait)..timeout * (2 + wait);
+                assert!(allowed.contains(&waited), "{priorities:?}: server {id} waits {waited:?}, not {allowed:?}");
+            }
+        }
+    }
+    check([7, 7, 7], [0, 0, 0]);
+    check([0, 0, 0], [0, 0, 0]);
+    check([1, 1, 0], [0, 0, 4]);
+    check([9, 9, 4, 4, 2], [0, 0, 1, 1, 2]);
+    check([9, 8, 7, 6, 5], [0, 1, 2, 3, 3]);
+    check([9, 8, 7, 6, 0], [0, 1, 2, 3, 4]);
 }
 
 #[test]
