@@ -176,6 +176,7 @@ impl World {
         self.comparing.iter_mut().for_each(|group| group.wiped(server));
         let this = &mut self.servers[server];
         this.synced_terms.fill(0);
+        self.recovering.take_if(|recovering| *recovering == server);
         self.may_refuse = true;
         for group in &mut self.invariants {
             if group.is_formed() {

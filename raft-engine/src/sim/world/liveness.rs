@@ -133,7 +133,8 @@ impl World {
             Some(leader) if is_done => {
                 let term = self.term(leader, group);
                 // Whoever was given pre-votes by a majority that then kept to its leader is in a later term already.
-                let is_latest = (0..self.profile.servers).all(|server| self.term(server, group) <= term);
+                let servers = (0..self.profile.servers).filter(|&server| self.invariants[group].takes_part(server));
+                let is_latest = servers.map(|server| self.term(server, group)).all(|other| other <= term);
                 self.led_through_partition = is_latest.then_some((leader, term));
                 self.phase = Phase::Liveness { since: self.queue.now() };
                 self.dials_since_faults = 0;
