@@ -45,6 +45,30 @@ fn a_leader_reads_without_a_round_while_a_quorum_is_bound() {
 }
 
 #[test]
+fn a_lease_is_counted_from_when_its_round_was_sent_however_late_the_answers() {
+    let mut cluster = with_leases();
+    // The next round, of which nobody has heard yet.
+    let is_round = |(_, _, message): &(u64, u64, Message)| matches!(message, Message::Heartbeat { .. });
+    for _ in 0..30 {
+        if !cluster.wire.iter().any(is_round) {
+            cluster.now = cluster.now + Duration::from_millis(5);
+            let now = cluster.now;
+            cluster.raft(1).tick(now);
+            cluster.carry_out(1);
+        }
+    }
+    let sent = cluster.now;
+    // The followers hear of it, and answer, much later.
+    cluster.now = sent + Duration::from_millis(100);
+    cluster.settle();
+    let commit = cluster.raft(1).commit_index();
+    cluster.now = sent + (LEASE * 9 / 10 - Duration::from_millis(1));
+    assert_eq!(cluster.read_by_lease(1), Some(commit));
+    cluster.now = sent + (LEASE * 9 / 10 + Duration::from_millis(1));
+    assert_eq!(cluster.read_by_lease(1), None);
+}
+
+#[test]
 fn without_the_setting_there_is_no_lease() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);

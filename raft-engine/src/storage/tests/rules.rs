@@ -499,6 +499,39 @@ fn another_owner_a_refused_directory_and_a_newer_version_are_told_apart() {
 }
 
 #[test]
+fn a_directory_without_its_manifest_is_new_only_if_nothing_was_ever_written_in_it() {
+    let empty = |length: usize| {
+        let mut content = vec![0; length];
+        content[4096..4104].copy_from_slice(b"raftbtch");
+        content
+    };
+    let with = |name: &str, content: Vec<u8>| {
+        let mut disk = Disk::default();
+        for (name, content) in
+            [("spare-1", vec![0; 4096]), ("manifest.new", vec![1]), ("notes", vec![2]), (name, content)]
+        {
+            disk.step(&DiskStep::Create { file: file(name), data: content.into() }).unwrap();
+        }
+        disk
+    };
+    // What an interrupted creation leaves goes, and what is nobody's stays.
+    let mut world = World::open(with(FIRST, empty(65_536)), 1).unwrap();
+    world.settle();
+    assert!(world.is_ready);
+    assert!(world.disk.names().contains(&file("notes")) && !world.disk.names().contains(&file("manifest.new")));
+
+    // A second batch is a record, wherever it is.
+    for (length, at) in [(65_536, 8_192), (65_536, 61_440), (5 << 20, (5 << 20) - 4096)] {
+        let mut content = empty(length);
+        content[at..at + 8].copy_from_slice(b"raftbtch");
+        assert_eq!(refused(&with(FIRST, content)), (file("manifest"), 0), "a batch at {at}");
+    }
+    for name in ["segment-0000000002", "snapshot-1-0000000007-3", "incoming-1"] {
+        assert_eq!(refused(&with(name, vec![0; 4096])), (file("manifest"), 0), "{name}");
+    }
+}
+
+#[test]
 fn identity_incarnations_and_peers_are_remembered() {
     let mut disk = Disk::default();
     let mut history = Vec::new();
