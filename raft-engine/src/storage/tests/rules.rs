@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::disk::Disk;
 use super::world::{Crash, World, entry, is_explained, options};
+use crate::storage::manifest::Manifest;
 use crate::storage::{ReadError, ReadToken, Record, StorageError, StorageEvent};
 use crate::types::{
-    ClusterId, DiskDone, DiskError, DiskStep, DiskWork, Entry, FileName, GroupId, Identity, Incarnation, Index,
-    ServerId, Time,
+    ClusterId, DiskDone, DiskError, DiskStep, DiskWork, Entry, FileName, GroupId, HardState, Identity, Incarnation,
+    Index, ServerId, Time,
 };
 
 pub(super) const GROUP: GroupId = GroupId(1);
@@ -254,7 +255,13 @@ fn a_missing_segment_and_swapped_ones_are_refused() {
         let name = file(&format!("segment-000000000{number}"));
         let mut disk = world.disk.clone();
         disk.remove(&name);
-        assert_eq!(refused(&disk), (name, 0));
+        assert_eq!(refused(&disk), (name.clone(), 0));
+        let mut disk = world.disk.clone();
+        disk.damage(&name, |bytes| bytes.truncate(bytes.len() - 4096));
+        assert_eq!(refused(&disk), (name.clone(), 0));
+        let mut disk = world.disk.clone();
+        disk.damage(&name, |bytes| bytes.resize(bytes.len() + 4096, 0));
+        assert_eq!(last_of(&World::open(disk, 2).unwrap()), 120, "what lies behind it is nobody's");
     }
     let mut disk = world.disk.clone();
     disk.rename(&file(FIRST), &file("other"));
@@ -271,6 +278,28 @@ fn a_missing_segment_and_swapped_ones_are_refused() {
     assert_eq!(refused(&disk), (file("manifest"), 0));
     let mut disk = world.disk.clone();
     disk.damage(&file("manifest"), |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert_eq!(refused(&disk), (file("manifest"), 0));
+}
+
+#[test]
+fn an_entry_that_no_live_segment_holds_is_missed() {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, 1, 1, 100);
+    let third = file("segment-0000000003");
+    for term in 1.. {
+        world.append(Record::HardState { group: GROUP, state: HardState { term, vote: None } });
+        world.settle_all();
+        if world.disk.content(&third).is_some() {
+            break;
+        }
+    }
+    let mut disk = world.disk.clone();
+    disk.damage(&file("manifest"), |bytes| {
+        let mut manifest = Manifest::decode(bytes).unwrap();
+        // As if the segment had been freed too early: what is behind it knows of entry 1, and does not have it.
+        manifest.segments.remove(0);
+        *bytes = manifest.encode().to_vec();
+    });
     assert_eq!(refused(&disk), (file("manifest"), 0));
 }
 
@@ -508,7 +537,7 @@ fn a_directory_without_its_manifest_is_new_only_if_nothing_was_ever_written_in_i
     let with = |name: &str, content: Vec<u8>| {
         let mut disk = Disk::default();
         for (name, content) in
-            [("spare-1", vec![0; 4096]), ("manifest.new", vec![1]), ("notes", vec![2]), (name, content)]
+            [("spare-77", vec![0; 4096]), ("manifest.new", vec![1]), ("notes", vec![2]), (name, content)]
         {
             disk.step(&DiskStep::Create { file: file(name), data: content.into() }).unwrap();
         }
@@ -518,7 +547,9 @@ fn a_directory_without_its_manifest_is_new_only_if_nothing_was_ever_written_in_i
     let mut world = World::open(with(FIRST, empty(65_536)), 1).unwrap();
     world.settle();
     assert!(world.is_ready);
-    assert!(world.disk.names().contains(&file("notes")) && !world.disk.names().contains(&file("manifest.new")));
+    let names = world.disk.names();
+    assert!(names.contains(&file("notes")), "{names:?}");
+    assert!(!names.contains(&file("manifest.new")) && !names.contains(&file("spare-77")), "{names:?}");
 
     // A second batch is a record, wherever it is.
     for (length, at) in [(65_536, 8_192), (65_536, 61_440), (5 << 20, (5 << 20) - 4096)] {
