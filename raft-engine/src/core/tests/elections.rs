@@ -220,16 +220,6 @@ fn whoever_comes_up_early_deposes_nobody() {
     assert_eq!(cluster.raft(2).hard_state().term, term);
 }
 
-/// What a server sends now, to whom.
-fn sent(raft: &mut Raft) -> Vec<(u64, Message)> {
-    let effects = raft.take_effects().into_iter();
-    let sent = effects.filter_map(|effect| match effect {
-        Effect::Send { to, message } => Some((to.0, message)),
-        _ => None,
-    });
-    sent.collect()
-}
-
 #[test]
 fn a_server_that_a_committed_configuration_removed_stands_for_nothing() {
     for (commit, stands) in [(1, true), (2, false)] {

@@ -143,6 +143,25 @@ fn a_promise_is_given_only_from_settings_on_the_own_disk() {
 }
 
 #[test]
+fn an_answer_that_promises_nothing_renews_no_lease() {
+    let mut cluster = Cluster::new(5);
+    cluster.elect(1);
+    cluster.propose(1, b"first");
+    for id in [4, 5] {
+        cluster.nodes.get_mut(&id).expect("a server").is_disk_stuck = true;
+    }
+    set_lease(&mut cluster, LEASE);
+    cluster.pass(150);
+    assert!(cluster.read_by_lease(1).is_some(), "2 and 3 have promised");
+    // Now 4 and 5 alone answer, whose settings are on no disk.
+    cluster.isolate(2);
+    cluster.isolate(3);
+    cluster.pass(300);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.read_by_lease(1), None);
+}
+
+#[test]
 fn a_restarted_server_waits_for_the_longest_lease_that_it_ever_held() {
     let longest = Duration::from_secs(2);
     let restored = Restored { longest_lease: longest, ..restored(3, 4, &[4]) };

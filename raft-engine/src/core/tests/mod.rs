@@ -254,3 +254,13 @@ impl Node {
         true
     }
 }
+
+/// What a server sends now, to whom.
+fn sent(raft: &mut Raft) -> Vec<(u64, Message)> {
+    let effects = raft.take_effects().into_iter();
+    let sent = effects.filter_map(|effect| match effect {
+        Effect::Send { to, message } => Some((to.0, message)),
+        _ => None,
+    });
+    sent.collect()
+}

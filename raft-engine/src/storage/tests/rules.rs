@@ -248,6 +248,21 @@ fn long_log(seed: u64) -> World {
     world
 }
 
+/// So many short entries in the first segment, and nothing but terms in two more.
+fn short_log(entries: Index) -> World {
+    let mut world = ready(Disk::default(), 1);
+    write(&mut world, 1, entries, 1, 100);
+    let third = file("segment-0000000003");
+    for term in 1.. {
+        world.append(Record::HardState { group: GROUP, state: HardState { term, vote: None } });
+        world.settle_all();
+        if world.disk.content(&third).is_some() {
+            break;
+        }
+    }
+    world
+}
+
 #[test]
 fn a_missing_segment_and_swapped_ones_are_refused() {
     let world = long_log(1);
@@ -283,16 +298,7 @@ fn a_missing_segment_and_swapped_ones_are_refused() {
 
 #[test]
 fn an_entry_that_no_live_segment_holds_is_missed() {
-    let mut world = ready(Disk::default(), 1);
-    write(&mut world, 1, 1, 1, 100);
-    let third = file("segment-0000000003");
-    for term in 1.. {
-        world.append(Record::HardState { group: GROUP, state: HardState { term, vote: None } });
-        world.settle_all();
-        if world.disk.content(&third).is_some() {
-            break;
-        }
-    }
+    let world = short_log(1);
     let mut disk = world.disk.clone();
     disk.damage(&file("manifest"), |bytes| {
         let mut manifest = Manifest::decode(bytes).unwrap();
@@ -352,20 +358,22 @@ fn a_moved_copy_of_a_truncated_entry_brings_nothing_back() {
 
 #[test]
 fn a_moved_copy_never_takes_the_place_of_what_was_appended_after_it() {
-    let mut world = long_log(1);
+    let mut world = short_log(5);
     world.storage.relocate(GROUP);
     world.settle();
-    // In one write: copies of the first entries, a truncation of most of them, and others in their place.
+    // In one write: copies of all entries, a truncation of most of them, and others in their place.
     world.append(Record::Truncate { group: GROUP, from: 3 });
     append(&mut world, 3, 5, 2, 200);
-    world.settle_all();
+    world.storage.cut().unwrap();
+    assert_eq!(world.storage.pending_bytes(), 0, "one write");
+    world.settle();
     world.storage.read_entries(ReadToken(1), GROUP, 2, 5, usize::MAX);
     world.settle();
     let read = world.events.iter().find_map(|event| match event {
         StorageEvent::EntriesRead { entries, .. } => Some(entries.clone().unwrap()),
         _ => None,
     });
-    let kept = [entry(2, 1, 1500)].into_iter();
+    let kept = [entry(2, 1, 100)].into_iter();
     assert_eq!(read.unwrap(), kept.chain((3..=5).map(|index| entry(index, 2, 200))).collect::<Vec<_>>());
 }
 
