@@ -223,10 +223,7 @@ fn whoever_comes_up_early_deposes_nobody() {
 #[test]
 fn a_server_that_a_committed_configuration_removed_stands_for_nothing() {
     for (commit, stands) in [(1, true), (2, false)] {
-        let mut restored = restored(3, 1, &[1]);
-        restored.commit = commit;
-        restored.configurations.push((2, configuration(1..=2)));
-        let mut raft = Raft::new(ServerId(3), Options::default(), restored, 7, Time(0));
+        let mut raft = where_entry_2_removes_3(3, commit);
         let now = raft.deadline();
         raft.tick(now);
         let role = if stands { RoleName::PreCandidate } else { RoleName::Follower };
@@ -281,22 +278,23 @@ fn a_new_term_forgets_the_leader_of_the_one_before_and_what_was_to_be_said_to_it
     assert_eq!(said, [Message::VoteReply { term: 2, granted: true }], "the leader of term 1 is told nothing more");
 }
 
-#[test]
-#[should_panic(expected = "two leaders in term 1: 1 and 2")]
-fn a_leader_that_hears_another_of_its_term_stops() {
+fn hears_2_where_1_leads(id: u64) {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     let now = cluster.now;
-    cluster.raft(1).receive(now, ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+    cluster.raft(id).receive(now, ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+}
+
+#[test]
+#[should_panic(expected = "two leaders in term 1: 1 and 2")]
+fn a_leader_that_hears_another_of_its_term_stops() {
+    hears_2_where_1_leads(1);
 }
 
 #[test]
 #[should_panic(expected = "two leaders in term 1: 1 and 2")]
 fn a_follower_that_hears_another_leader_of_its_term_stops() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    let now = cluster.now;
-    cluster.raft(3).receive(now, ServerId(2), Message::Heartbeat { term: 1, round: 1, commit: 1 });
+    hears_2_where_1_leads(3);
 }
 
 #[test]

@@ -218,10 +218,7 @@ fn a_server_that_its_own_log_removes_stands_until_that_is_committed() {
 #[test]
 fn only_a_committed_configuration_says_that_somebody_was_removed() {
     for (commit, is_told) in [(1, false), (2, true)] {
-        let mut restored = restored(3, 1, &[1]);
-        restored.commit = commit;
-        restored.configurations.push((2, configuration(1..=2)));
-        let mut raft = Raft::new(ServerId(1), Options::default(), restored, 7, Time(0));
+        let mut raft = where_entry_2_removes_3(1, commit);
         let last = Position { term: 1, index: 2 };
         raft.receive(Time(5), ServerId(3), Message::PreVote { campaign_term: 2, last });
         let reply = Message::PreVoteReply { term: 1, campaign_term: 2, granted: true };

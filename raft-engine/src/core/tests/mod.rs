@@ -255,6 +255,14 @@ impl Node {
     }
 }
 
+/// A server of a group of three whose entry 2 removes server 3, where entries through `commit` are committed.
+fn where_entry_2_removes_3(id: u64, commit: Index) -> Raft {
+    let mut restored = restored(3, 1, &[1]);
+    restored.commit = commit;
+    restored.configurations.push((2, configuration(1..=2)));
+    Raft::new(ServerId(id), Options::default(), restored, 7, Time(0))
+}
+
 /// What a server sends now, to whom.
 fn sent(raft: &mut Raft) -> Vec<(u64, Message)> {
     let effects = raft.take_effects().into_iter();
