@@ -183,6 +183,11 @@ impl SimDisk {
         Some((id, step, None))
     }
 
+    /// Whether a log write is under way.
+    pub(super) fn is_writing_log(&self) -> bool {
+        !self.log_writes.is_empty()
+    }
+
     /// Whether a job waits for its next step.
     pub(super) fn has_job(&self) -> bool {
         !self.jobs.is_empty()

@@ -16,6 +16,18 @@ use crate::types::{ClusterId, ServerId};
 /// The group that it happens to.
 const GROUP: usize = 0;
 
+/// When an attempt to recover a group dies.
+#[derive(Clone, Copy)]
+enum Death {
+    /// It does not.
+    Never,
+    /// After so many steps of its disk, by a kill or by a power cut.
+    AfterSteps(u32),
+    /// By a kill while this write of its log is under way, counted from 0: the second is the recovery's own entry, seldom
+    /// another.
+    InLogWrite(u32),
+}
+
 /// How an attempt to recover a group ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
@@ -49,6 +61,10 @@ impl World {
                 format!("none of {left:?} is fit to go on alone"),
             ));
         };
+        if self.recovering == Some(server) && self.attack_rng.bool() {
+            // Whoever carried it out was not told that it is done, and it is not on the disk for certain.
+            self.power_cut(server);
+        }
         let highest = after.configuration.highest_id;
         // Emptied, those who formed the group could form another one under its name, if all of them came back to do so.
         let could_form = (0..self.profile.initial).all(|other| !left.contains(&other));
@@ -163,8 +179,12 @@ impl World {
                 Err(RecoveryRefusal::NotMember { .. } | RecoveryRefusal::OnlyVoter { .. }) => return Ok(None),
                 Err(refusal) => return Err(broken(server, &refusal)),
             };
-            let dies_after = (self.attack_rng.u8(..3) == 0).then(|| self.attack_rng.u32(..12));
-            let end = self.carry_out_recovery(server, recovery, dies_after)?;
+            let death = match self.attack_rng.u8(..6) {
+                0 | 1 => Death::AfterSteps(self.attack_rng.u32(..12)),
+                2 | 3 => Death::InLogWrite(self.attack_rng.u32(..3)),
+                _ => Death::Never,
+            };
+            let end = self.carry_out_recovery(server, recovery, death)?;
             let is_done = end == End::Done;
             self.coverage.crashes_in_quorum_recoveries += u64::from(!is_done);
             let after = self.inspected(server)?;
@@ -196,12 +216,7 @@ impl World {
     }
 
     /// Does what the recovery asks of the disk, to its end or until a crash.
-    fn carry_out_recovery(
-        &mut self,
-        server: usize,
-        mut recovery: Recovery,
-        mut dies_after: Option<u32>,
-    ) -> Checked<End> {
+    fn carry_out_recovery(&mut self, server: usize, mut recovery: Recovery, mut death: Death) -> Checked<End> {
         loop {
             let disk = &mut self.servers[server].disk;
             for (id, work) in recovery.take_work() {
@@ -213,9 +228,14 @@ impl World {
                 disk.kill(&mut self.attack_rng);
                 return Ok(End::Done);
             }
-            if let Some(left) = &mut dies_after {
+            let left = match &mut death {
+                Death::AfterSteps(left) => Some(left),
+                Death::InLogWrite(left) if disk.is_writing_log() => Some(left),
+                Death::InLogWrite(_) | Death::Never => None,
+            };
+            if let Some(left) = left {
                 if *left == 0 {
-                    if self.attack_rng.bool() {
+                    if matches!(death, Death::InLogWrite(_)) || self.attack_rng.bool() {
                         disk.kill(&mut self.attack_rng);
                         return Ok(End::Killed);
                     }
