@@ -271,8 +271,7 @@ impl SegmentReader<'_> {
         if let Some(start) = inside.filter(|start| start + length <= self.piece.len()) {
             return Ok(self.piece.slice(start..start + length));
         }
-        let rest = (self.segment.bytes - offset) as usize;
-        self.piece = self.files.read(&self.file, offset, length.max(PIECE_BYTES).min(rest))?;
+        self.piece = self.files.read(&self.file, offset, length.max(PIECE_BYTES))?;
         self.piece_offset = offset;
         Ok(self.piece.slice(..length.min(self.piece.len())))
     }
@@ -363,13 +362,11 @@ impl SegmentReader<'_> {
             let header = self.bytes(offset, batch::HEADER_BYTES)?;
             if let Some(lengths) = batch::lengths(&header, self.segment.id()) {
                 is_torn = true;
-                if lengths.covered <= self.segment.bytes - offset {
-                    let bytes = self.bytes(offset, lengths.covered as usize)?;
-                    match batch::parse(&bytes, self.segment.id()) {
-                        Ok(batch) => named = named.max(self.synced_by(&batch)),
-                        Err(fault @ Fault::Unknown(_)) => return Err(self.damage(offset, &fault)),
-                        Err(Fault::Header(_) | Fault::Payload { .. }) => {}
-                    }
+                let bytes = self.bytes(offset, lengths.covered as usize)?;
+                match batch::parse(&bytes, self.segment.id()) {
+                    Ok(batch) => named = named.max(self.synced_by(&batch)),
+                    Err(fault @ Fault::Unknown(_)) => return Err(self.damage(offset, &fault)),
+                    Err(Fault::Header(_) | Fault::Payload { .. }) => {}
                 }
             }
             offset += BLOCK_BYTES;

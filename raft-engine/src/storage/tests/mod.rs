@@ -3,6 +3,7 @@
 mod crash;
 pub(crate) mod disk;
 mod golden;
+mod recovery;
 mod rules;
 mod snapshots;
 mod world;
