@@ -34,15 +34,21 @@ fn forge_manifest(disk: &mut Disk, change: impl FnOnce(&mut Manifest)) {
     });
 }
 
-#[test]
-fn damage_below_the_synced_position_is_corruption_and_at_its_end_a_torn_tail() {
+/// A log of three entries, and where its batches are: checkpoint, incarnation, then one an entry.
+fn three_entries() -> (World, Vec<usize>) {
     let mut world = ready(Disk::default(), 1);
     for index in 1..=3 {
         write(&mut world, index, index, 1, 100);
     }
-    // Checkpoint, incarnation, then one batch an entry; the last one is above the position that any batch names.
     let offsets = batch_offsets(&world.disk, &file(FIRST));
     assert_eq!(offsets.len(), 5);
+    (world, offsets)
+}
+
+#[test]
+fn damage_below_the_synced_position_is_corruption_and_at_its_end_a_torn_tail() {
+    // The last one is above the position that any batch names.
+    let (mut world, offsets) = three_entries();
     for (at, &offset) in offsets.iter().enumerate() {
         for byte in [20, 100, 150] {
             let mut disk = world.disk.clone();
@@ -283,11 +289,7 @@ fn leftovers_go_and_foreign_files_stay() {
 
 #[test]
 fn what_a_whole_batch_says_and_this_version_does_not_know_is_told_wherever_it_is() {
-    let mut world = ready(Disk::default(), 1);
-    for index in 1..=3 {
-        write(&mut world, index, index, 1, 100);
-    }
-    let offsets = batch_offsets(&world.disk, &file(FIRST));
+    let (world, offsets) = three_entries();
     let opened = |change: &dyn Fn(&mut Disk)| {
         let mut disk = world.disk.clone();
         change(&mut disk);
